@@ -3,7 +3,8 @@
 Events wait in one queue. Those that are there are handled together, what they ask to be kept is
 committed at once, and then everything else is done in order. What may be lost, because it would
 only be found out again, waits a moment for what may not. While the book cannot be written, nothing
-goes on: it is tried again, and whoever sends waits.
+goes on: it is tried again, and whoever sends waits. Where one event raises, or what follows from it
+cannot be written at all, the router knows what the book does not, and begins again from the book.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Final
 
 from fog_compute.backoff import Backoff
 from fog_compute.clock import Clock
-from fog_compute.errors import StoreError
+from fog_compute.errors import FogError, StoreError
 from fog_compute.observability import get_logger
 from fog_compute.p2p.core.actions import (
     Action,
@@ -28,8 +29,8 @@ from fog_compute.p2p.core.actions import (
     Keep,
     News,
     Offer,
+    OutcomeTold,
     Progress,
-    ReceiptAnswered,
     Wake,
     WakeAt,
 )
@@ -85,12 +86,14 @@ class _Followed:
         actions: what is to be done then.
         done: of who asked.
         said: what the router answered.
+        whole: the router came to the end; otherwise nothing is known of what it did.
     """
 
     changes: Sequence[BookChange]
     actions: Sequence[Action]
     done: asyncio.Future[str] | None = None
     said: str = ""
+    whole: bool = True
 
     @classmethod
     def of(
@@ -131,6 +134,7 @@ class RouterDriver:
         self._writing: asyncio.Task[None] | None = None
         self._alarm: asyncio.Task[None] | None = None
         self._alarm_at = float("inf")
+        self._faults = 0  # turns in a row after which the router had to begin again
         self._bells: Final[set[asyncio.Event]] = set()
         self._listeners: Final[set[_Listener]] = set()
         self._stopped = False
@@ -181,14 +185,15 @@ class RouterDriver:
 
     async def _turn(self, some: Sequence[Event | _Call | _Flush]) -> None:
         followed = self._handled(some)
+        whole = all(one.whole for one in followed)
         earlier, now = self._unwritten, [c for one in followed for c in one.changes]
         try:
-            if _FLUSH not in some and all(can_wait(change) for change in (*earlier, *now)):
+            if _FLUSH not in some and whole and all(map(can_wait, (*earlier, *now))):
                 self._unwritten = [*earlier, *now]
                 self._write_soon()
             else:
                 self._unwritten = []
-                followed = await self._written(earlier, followed)
+                whole = await self._written(earlier, followed) and whole
         except BaseException:
             for one in followed:
                 one.refuse()
@@ -196,12 +201,14 @@ class RouterDriver:
         for one in followed:
             one.answer()
             for action in one.actions:
-                self._act(action)
+                if whole or not isinstance(action, Offer | CarryReceipt | WakeAt):
+                    self._act(action)
+        if not whole:
+            await self._begin_again()
+        self._faults = 0 if whole else self._faults + 1
 
-    async def _written(
-        self, earlier: Sequence[BookChange], followed: list[_Followed]
-    ) -> list[_Followed]:
-        """Write all changes; what can be done of what followed.
+    async def _written(self, earlier: Sequence[BookChange], followed: list[_Followed]) -> bool:
+        """Write all changes; whether they are. What follows from one that is not is dropped.
 
         The router has taken all events already. Where one change cannot be written, the others have
         to be, or what they are about would count as here, and be nowhere.
@@ -211,16 +218,34 @@ class RouterDriver:
         except Exception as error:  # noqa: BLE001 - one change takes no other down
             _fault("a change", error)
         else:
-            return followed
-        done: list[_Followed] = []
+            return True
         for one in (_Followed(earlier, []), *followed):
             try:
                 await self._keep(one.changes)
-                done.append(one)
             except Exception as error:  # noqa: BLE001 - as above
                 _fault("a change of one event", error)
                 one.refuse()
-        return done
+                one.actions = ()
+        return False
+
+    async def _begin_again(self) -> None:
+        """Have the router go on from the book, as after a crash; what it has asked is asked again.
+
+        A message of the others that was not kept is no longer one that came: when it comes again,
+        it is a new one, and no receipt says that it is here.
+        """
+        failures = self._faults
+        while True:
+            if failures:
+                await self._clock.sleep(PAUSES.after(failures - 1))
+            now = self._clock.now().timestamp()
+            try:
+                self._router.begin_again(await self._book.load(now), now)
+                break
+            except Exception as error:  # noqa: BLE001 - nothing goes on without it
+                _fault("reading the book", error)
+                failures += 1
+        self.tell(Wake())
 
     def _handled(self, some: Sequence[Event | _Call | _Flush]) -> list[_Followed]:
         """What follows from each of some events."""
@@ -234,10 +259,12 @@ class RouterDriver:
                 elif not isinstance(one, _Flush):
                     followed.append(_Followed.of(self._router.handle(one, now)))
             except Exception as error:  # noqa: BLE001 - one event takes no other down
+                refused = isinstance(one, _Call) and isinstance(error, FogError)
                 if isinstance(one, _Call):
                     _refuse(one.done, error)
-                else:
+                if not refused:
                     _fault("an event", error)
+                    followed.append(_Followed((), (), whole=False))
         return followed
 
     async def _keep(self, changes: Sequence[BookChange]) -> None:
@@ -308,7 +335,7 @@ class RouterDriver:
     async def _carry(self, carry: CarryReceipt) -> None:
         message = carry.message
         outcome = await self._manager.send(carry.transport, message, message.receiver_id or "", 0)
-        self.tell(ReceiptAnswered(outcome))
+        self.tell(OutcomeTold(carry.transport, outcome))
 
     def _cache(self, message: DecentralizedMessage) -> None:
         self._bodies[message.id] = message

@@ -83,6 +83,7 @@ class StoreBook:
                 ReceiptOwed(r["sender"], r["id"], DeliveryState(r["state"]), r["private"])
                 for r in rows.receipts
             ),
+            rosters=tuple(row["roster"] for row in await self._messages.groups()),
         )
 
     async def commit(self, changes: Sequence[BookChange]) -> None:
@@ -154,10 +155,6 @@ class StoreBook:
         """Keep these as they are now, and forget those with these fingerprints."""
         records = {one.fingerprint: msgspec.json.encode(one).decode() for one in kept}
         await self._messages.keep_peers(records, dropped)
-
-    async def load_rosters(self) -> list[bytes]:
-        """The signed rosters of all groups."""
-        return [row["roster"] for row in await self._messages.groups()]
 
     def _writes(self, change: BookChange) -> list[Write]:
         match change:

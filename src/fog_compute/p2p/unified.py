@@ -34,7 +34,7 @@ from fog_compute.p2p.core.groups import Groups, NotMaker, Roster
 from fog_compute.p2p.core.identity import Identity, IdentityFile
 from fog_compute.p2p.core.inbox import Standing
 from fog_compute.p2p.core.manager import TransportManager
-from fog_compute.p2p.core.messages import DecentralizedMessage, DeliveryState, InvalidMessage
+from fog_compute.p2p.core.messages import DecentralizedMessage, DeliveryState
 from fog_compute.p2p.core.router import Router, RouterPolicy
 from fog_compute.p2p.core.transport import (
     Reach,
@@ -139,9 +139,6 @@ class UnifiedDecentralizedSystem:
         book = StoreBook(self._store.messages, identity.fingerprint, keep_days=config.keep_days)
         contacts = PeerBook(await book.load_peers(), own=identity.fingerprint)
         groups = Groups(identity.fingerprint)
-        for encoded in await book.load_rosters():
-            with contextlib.suppress(InvalidMessage):  # damaged: its maker's next one replaces it
-                groups.put(Roster.parse(encoded))
         router = Router(
             identity.fingerprint,
             await book.load(now),
@@ -256,7 +253,7 @@ class UnifiedDecentralizedSystem:
         parts = self._running
         found = [await parts.book.message(sender, id_) for id_ in dict.fromkeys(ids)]
         read = [one for one in found if one is not None]
-        await parts.driver.ask(lambda now: ("", parts.router.read(sender, read, now)))
+        await parts.driver.ask(lambda now: ("", parts.router.read(read, now)))
 
     async def log(
         self,

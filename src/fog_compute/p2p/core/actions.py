@@ -33,7 +33,6 @@ __all__ = [
     "Offer",
     "OutcomeTold",
     "Progress",
-    "ReceiptAnswered",
     "StandingChanged",
     "TransportChanged",
     "Wake",
@@ -58,15 +57,8 @@ class Answered:
 
 
 @dataclass(frozen=True, slots=True)
-class ReceiptAnswered:
-    """What came of a `CarryReceipt`."""
-
-    outcome: Outcome
-
-
-@dataclass(frozen=True, slots=True)
 class OutcomeTold:
-    """A transport says more of what it had answered for: an `Offer`, or a `CarryReceipt`."""
+    """What came of a `CarryReceipt`; or a transport says more of what it answered for before."""
 
     transport: TransportType
     outcome: Outcome
@@ -92,7 +84,6 @@ Event: TypeAlias = (
     | Reachability
     | TransportChanged
     | Answered
-    | ReceiptAnswered
     | StandingChanged
     | Wake
 )
@@ -124,7 +115,7 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class CarryReceipt:
-    """Ask a transport to carry a receipt, and tell what came of it (`ReceiptAnswered`)."""
+    """Ask a transport to carry a receipt, and tell what came of it (`OutcomeTold`)."""
 
     transport: TransportType
     message: DecentralizedMessage

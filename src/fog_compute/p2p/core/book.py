@@ -216,6 +216,7 @@ class BookState:
     held: tuple[HeldId, ...] = ()
     seen: tuple[SeenId, ...] = ()
     receipts: tuple[ReceiptOwed, ...] = ()
+    rosters: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ stream, and again whenever it changes; the highest epoch counts.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Annotated, Final, Self
 
@@ -171,6 +172,16 @@ class Groups(Mapping[str, tuple[str, ...]]):
     def put(self, roster: Roster) -> None:
         """Keep one of ours, or one that was kept before."""
         self._rosters[roster.id] = roster
+
+    def load(self, rosters: Iterable[bytes]) -> None:
+        """Put rosters that were written down; the next one of its maker replaces a damaged one."""
+        for encoded in rosters:
+            with contextlib.suppress(InvalidMessage):
+                self.put(Roster.parse(encoded))
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._rosters.clear()
 
     def take(
         self, message: DecentralizedMessage, is_stranger: Callable[[str], bool] = lambda _: False

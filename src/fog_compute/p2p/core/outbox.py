@@ -65,7 +65,7 @@ class Entry:
         order: its place among all of the outbox.
         state: where it stands.
         transport: which one has it; the last one that had, while it waits.
-        offer: counts how often a transport was asked, so that late answers are told apart.
+        offer: the number of the last one, so that late answers are told apart.
         attempts: how often a transport took it.
         failures: in a row.
         reason: of the last of these, one line.

@@ -7,7 +7,7 @@ knew is in the book and nowhere else: another one that is made from it goes on w
 
 from __future__ import annotations
 
-import dataclasses
+import itertools
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -19,13 +19,11 @@ import msgspec
 from fog_compute.p2p.core.actions import (
     Action,
     Answered,
-    CarryReceipt,
     Confirm,
     Event,
     Keep,
     News,
     OutcomeTold,
-    ReceiptAnswered,
     StandingChanged,
     TransportChanged,
     Wake,
@@ -35,9 +33,6 @@ from fog_compute.p2p.core.book import (
     Begun,
     BookChange,
     BookState,
-    OutStream,
-    ReceiptOwed,
-    ReceiptSent,
     RosterKept,
     Settled,
 )
@@ -49,21 +44,16 @@ from fog_compute.p2p.core.messages import (
     DeliveryEvent,
     DeliveryState,
     InvalidMessage,
-    MessageId,
     MessageKind,
     Receipt,
-    new_stream,
-    public_id,
 )
+from fog_compute.p2p.core.out_streams import OutStreams
 from fog_compute.p2p.core.outbox import Entry, Outbox, OutboxLimits
-from fog_compute.p2p.core.receipts import Batch, Receipts
-from fog_compute.p2p.core.routing import candidates
 from fog_compute.p2p.core.sending import Reaches, Sending, SendingPolicy
+from fog_compute.p2p.core.telling import Telling
 from fog_compute.p2p.core.transport import (
     EVERYBODY,
     Arrival,
-    Outcome,
-    OutcomeState,
     PartLeft,
     Reach,
     Reachability,
@@ -124,7 +114,7 @@ class Router:
             rng: draws the names of streams; unpredictable outside of tests.
             policy: bounds and times.
             standings: who is known, and who is blocked; all others are strangers.
-            groups: those that are known; what changes there counts at once.
+            groups: those that are known beside the book's; what changes there counts at once.
         """
         self._own: Final = own
         self._rng: Final = rng
@@ -132,19 +122,42 @@ class Router:
         self._standings: Final = dict(standings or {})
         self._groups: Final = Groups(own) if groups is None else groups
         self._reaches: Final = Reaches()
-        self._outbox: Final = Outbox(self._policy.outbox)
-        self._sending: Final = Sending(self._outbox, self._reaches, self._policy.sending)
-        self._sending.take_up(state.deliveries, now)
-        self._inbox: Final = Inbox(self._policy.inbox, state, self._standing)
-        self._receipts: Final = Receipts(state.receipts, now)
-        self._streams: Final = {
-            (one.receiver, one.room, one.lane): one for one in state.out_streams
-        }
-        self._written_to: Final = {one.receiver for one in state.out_streams}
-        self._next_sweep = now + SWEEP_S
-        self._wake: float | None = None
+        self._offers: Final = itertools.count(1)
         self._last_public = 0
+        self._wake: float | None = None
         self.refused: Final[Counter[Refusal]] = Counter()
+        self._take_up(state, now)
+
+    def _take_up(self, state: BookState, now: float) -> None:
+        policy = self._policy
+        self._groups.load(state.rosters)
+        self._outbox = Outbox(policy.outbox)
+        self._sending = Sending(self._outbox, self._reaches, policy.sending, self._offers)
+        self._sending.take_up(state.deliveries, now)
+        self._inbox = Inbox(policy.inbox, state, self._standing)
+        self._telling = Telling(
+            self._own,
+            state.receipts,
+            now,
+            self._reaches,
+            self._rng,
+            policy.sending,
+            life_ms=policy.life_ms,
+            on=policy.receipts,
+        )
+        self._streams = OutStreams(state.out_streams, self._rng)
+        self._written_to = {one.receiver for one in state.out_streams}
+        self._next_sweep = now + SWEEP_S
+
+    def begin_again(self, state: BookState, now: float) -> None:
+        """Go on from the book, which has less than was decided here: something was not written.
+
+        How people are reached, and who they are, stays known. `Wake` goes on from there; answers to
+        what was asked before say nothing any more.
+        """
+        self._wake = None
+        self._groups.clear()
+        self._take_up(state, now)
 
     @property
     def waiting(self) -> int:
@@ -191,8 +204,8 @@ class Router:
         self._outbox.check(receivers, len(message.body))
         if roster is not None:
             self._groups.put(roster)
-        stream = self._next_stream(message, receivers)
-        message = msgspec.structs.replace(message, id=self._id(message, stream))
+        stream = self._streams.next(message, receivers)
+        message = msgspec.structs.replace(message, id=self._streams.name(message, stream))
         self._written_to.update(receivers)
         for receiver in receivers:
             bare = msgspec.structs.replace(message, body=b"")
@@ -206,17 +219,15 @@ class Router:
         """Say what follows from an event, ``now``, in seconds since 1970."""
         return [*self._follow(event, now), *self._go_on(now)]
 
-    def read(
-        self, sender: str, messages: Iterable[DecentralizedMessage], now: float
-    ) -> list[Action]:
-        """Tell somebody that their messages were read here."""
-        owed = [
-            ReceiptOwed(sender, one.id, DeliveryState.READ, one.requires_privacy)
+    def read(self, messages: Iterable[DecentralizedMessage], now: float) -> list[Action]:
+        """Tell others that messages of theirs were read here."""
+        owed: list[BookChange] = [
+            change
             for one in messages
-            if self._wants_receipt(one)
+            if one.sender != self._own
+            for change in self._telling.owe(one, DeliveryState.READ, now)
         ]
-        changes: list[BookChange] = [one for one in owed if self._receipts.owe(one, now)]
-        return [*([Keep(tuple(changes))] if changes else []), *self._go_on(now)]
+        return [*([Keep(tuple(owed))] if owed else []), *self._go_on(now)]
 
     def reached(self) -> dict[str, dict[TransportType, Reach]]:
         """Who can be reached now, and how."""
@@ -248,10 +259,9 @@ class Router:
                 return self._arrived(event, now)
             case Answered():
                 return self._sending.answered(event, now)
-            case ReceiptAnswered():
-                return self._receipt_answered(event.outcome, now)
             case OutcomeTold(transport, outcome):
-                return self._sending.told(transport, outcome, now)
+                told = self._telling.told(transport, outcome, now)
+                return self._sending.told(transport, outcome, now) if told is None else told
             case PartLeft():
                 return self._sending.left(event)
             case Reachability():
@@ -266,12 +276,12 @@ class Router:
 
     def _go_on(self, now: float) -> list[Action]:
         """What can be done without a further event, and when to be woken for more."""
-        actions = [*self._sending.offer(now), *self._carry_receipts(now)]
+        actions = [*self._sending.offer(now), *self._telling.carry(now)]
         self._drop_broken_streams()
         times = (
             self._outbox.next_due(),
             self._inbox.next_due(),
-            self._receipts.next_due(),
+            self._telling.next_due(),
             self._next_sweep,
         )
         at = min(one for one in times if one is not None)
@@ -308,12 +318,8 @@ class Router:
         changes = list(taken.changes)
         if taken.changes and (roster := self._take_roster(message)) is not None:
             changes.append(RosterKept(roster.id, roster.encoded, now))
-        if taken.receipt and self._wants_receipt(message):
-            owed = ReceiptOwed(
-                message.sender, message.id, DeliveryState.DELIVERED, message.requires_privacy
-            )
-            if self._receipts.owe(owed, now):
-                changes.append(owed)
+        if taken.receipt:
+            changes += self._telling.owe(message, DeliveryState.DELIVERED, now)
         actions: list[Action] = [Keep(tuple(changes))] if changes else []
         if taken.positions:
             actions.append(News(max(taken.positions)))
@@ -356,56 +362,11 @@ class Router:
         )
         return [*told.actions, Keep(changes)]
 
-    def _wants_receipt(self, message: DecentralizedMessage) -> bool:
-        return self._policy.receipts and (message.receiver_id is not None or bool(message.room))
-
-    def _carry_receipts(self, now: float) -> list[Action]:
-        actions: list[Action] = []
-        for batch in self._receipts.due(now):
-            message = self._receipt_message(batch, now)
-            able = candidates(
-                message,
-                len(message.body),
-                self._reaches.of(batch.peer),
-                self._reaches.capabilities,
-            )
-            if able:
-                transport = able[batch.failures % len(able)]
-                self._receipts.sent(batch, message.id, transport)
-                actions.append(CarryReceipt(transport, message))
-            else:
-                self._receipts.put_off(batch, now)
-        return actions
-
-    def _receipt_message(self, batch: Batch, now: float) -> DecentralizedMessage:
-        return DecentralizedMessage(
-            body=batch.receipt.encode(),
-            receiver_id=batch.peer,
-            media_type="application/octet-stream",
-            kind=MessageKind.RECEIPT,
-            requires_privacy=batch.private,
-            id=f"{self._rng.getrandbits(128):032x}",
-            sender=self._own,
-            created_ms=int(now * 1000),
-            expires_ms=int(now * 1000) + self._policy.life_ms,
-        )
-
-    def _receipt_answered(self, outcome: Outcome, now: float) -> list[Action]:
-        batch = self._receipts.under_way(outcome.message_id)
-        if batch is None:
-            return []
-        if outcome.state is OutcomeState.FAILED:
-            self._receipts.put_off(batch, now)
-            return []
-        self._receipts.settle(batch)
-        return [Keep((ReceiptSent(batch.peer, batch.receipt.ids, batch.receipt.state),))]
-
     def _reached(self, event: Reachability, now: float) -> list[Action]:
         if event.transport not in self._reaches.capabilities:
             return []
         before = self._reaches.note(event.transport, event.peer, event.reach)
-        if event.reach > before:
-            self._receipts.hurry(event.peer, now)
+        self._telling.reached(event.peer, before, event.reach, now)
         return self._sending.reached(event.transport, event.peer, before, event.reach, now)
 
     def _transport_changed(self, event: TransportChanged, now: float) -> list[Action]:
@@ -414,10 +375,10 @@ class Router:
             self._reaches.capabilities[event.transport] = capabilities
             if capabilities.available:
                 self._sending.transport_back()
-                self._receipts.hurry(None, now)
+                self._telling.transport_back(now)
                 return []
         gone = self._sending.transport_gone(event.transport, now)
-        self._receipts.transport_gone(event.transport, now)
+        self._telling.transport_gone(event.transport, now)
         if capabilities is None:
             self._reaches.capabilities.pop(event.transport, None)
             self._reaches.forget(event.transport)
@@ -460,29 +421,8 @@ class Router:
             raise InvalidMessage("room is no group that is known here: make it, or ask its maker")
         return tuple(one for one in members if one != self._own)
 
-    def _next_stream(
-        self, message: DecentralizedMessage, receivers: tuple[str, ...]
-    ) -> OutStream | None:
-        """The message's stream, counted on; another one where the group has other members now."""
-        if not message.ordered:
-            return None
-        key = (message.receiver_id or "", message.room, message.lane)
-        before = self._streams.get(key)
-        members = receivers if message.room else ()
-        if before is None or before.members != members or before.next >= 2**32 - 1:
-            before = OutStream(*key, new_stream(self._rng), 0, members)
-        self._streams[key] = dataclasses.replace(before, next=before.next + 1)
-        return self._streams[key]
-
-    def _id(self, message: DecentralizedMessage, stream: OutStream | None) -> str:
-        if stream is not None:
-            return str(MessageId(stream.stream, stream.next - 1))
-        if message.receiver_id is None:
-            return public_id(message)
-        return f"{self._rng.getrandbits(128):032x}"
-
     def _drop_broken_streams(self) -> None:
         """Begin anew what would make a recipient wait for a message that never comes."""
         for message in self._sending.given_up:
-            self._streams.pop((message.receiver_id or "", message.room, message.lane), None)
+            self._streams.end(message)
         self._sending.given_up.clear()

@@ -8,7 +8,7 @@ transport went. What is stored is waited for longer, unless its recipient turns 
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -140,8 +140,11 @@ class Sending:
         given_up: messages that will not be sent any more; whoever reads them takes them out.
     """
 
-    def __init__(self, outbox: Outbox, reaches: Reaches, policy: SendingPolicy) -> None:
-        """Send what ``outbox`` has, as ``reaches`` allows."""
+    def __init__(
+        self, outbox: Outbox, reaches: Reaches, policy: SendingPolicy, numbers: Iterator[int]
+    ) -> None:
+        """Send what ``outbox`` has, as ``reaches`` allows; ``numbers`` are those of offers."""
+        self._numbers: Final = numbers
         self._outbox: Final = outbox
         self._reaches: Final = reaches
         self._policy: Final = policy
@@ -172,7 +175,7 @@ class Sending:
                 continue
             can = self._reaches.capabilities[transport]
             entry.transport = transport
-            entry.offer += 1
+            entry.offer = next(self._numbers)
             self._outbox.move(entry, DeliveryState.SENDING)
             self._offered[transport] += 1
             self._outbox.due(entry, now + self._policy.answer_by(can, entry.size))

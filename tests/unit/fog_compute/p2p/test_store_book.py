@@ -224,7 +224,7 @@ async def test_people_are_kept_and_forgotten(database_url: str) -> None:
     async with await Store.open(database_url, clock=ManualClock()) as store:
         book = StoreBook(store.messages, BOB)
         assert sorted(one.name for one in await book.load_peers()) == ["another name", "peer 2"]
-        assert await book.load_rosters() == [b"second"]
+        assert (await book.load(0)).rosters == (b"second",)
 
 
 async def test_after_a_backup_was_put_back_messages_get_ids_that_none_had(tmp_path: Path) -> None:

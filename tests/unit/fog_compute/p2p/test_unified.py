@@ -407,3 +407,48 @@ async def test_change_that_cannot_be_written_takes_no_message_with_it(
 
         assert faults == [1]
         assert await texts(bob) == ["x"]
+
+
+async def test_message_that_cannot_be_kept_is_not_said_to_be_here_when_it_comes_again(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """INV-P2P-04, INV-P2P-13: and one during which the router failed half-way neither."""
+    async with town.person("a") as ann, town.person("b") as bob:
+        parts = bob._running
+        commit, handle = parts.book.commit, parts.router.handle
+        faults = {"commit": 2, "handle": 1}  # together with others, and alone
+
+        async def broken_commit(changes: Sequence[BookChange]) -> None:
+            if faults["commit"] and any(isinstance(one, Kept) for one in changes):
+                faults["commit"] -= 1
+                raise OverflowError("Python int too large to convert to SQLite INTEGER")
+            await commit(changes)
+
+        def broken_handle(event: Event, now: float) -> list[Action]:
+            actions = handle(event, now)
+            if faults["handle"] and isinstance(event, Arrival) and not faults["commit"]:
+                faults["handle"] -= 1
+                raise KeyError("somebody's name")
+            return actions
+
+        monkeypatch.setattr(parts.book, "commit", broken_commit)
+        monkeypatch.setattr(parts.router, "handle", broken_handle)
+        town.radio.set_up(False)
+        await ann.send_message(DecentralizedMessage(body=b"x", receiver_id=town.fingerprint("b")))
+
+        async def stored() -> bool:
+            return not faults["commit"]
+
+        await until(stored)
+        for fault in ("handle", ""):
+            assert await texts(bob) == []
+            for wire, message in town.mixnet.waiting[town.fingerprint("b")].items():
+                parts.driver.tell(Arrival(HTX, message, True, wire))
+
+            async def failed(fault: str = fault) -> bool:
+                return not faults.get(fault)
+
+            await until(failed)
+        await until(lambda: is_delivered(ann))
+
+        assert await texts(bob) == ["x"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fog_compute.p2p.core.messages import DecentralizedMessage, DeliveryState
 from fog_compute.p2p.core.outbox import Entry, Outbox, OutboxLimits
 from fog_compute.p2p.core.transport import OutcomeState
-from tests.unit.fog_compute.p2p.core.test_router import BOB, Desk
+from tests.unit.fog_compute.p2p.core.desk import BOB, Desk
 from tests.unit.fog_compute.p2p.core.world import START
 
 

@@ -9,23 +9,18 @@ import msgspec
 import pytest
 
 from fog_compute.p2p.core.actions import (
-    Action,
-    Answered,
     CarryReceipt,
     Confirm,
-    Event,
     Keep,
     News,
     Offer,
     OutcomeTold,
     Progress,
-    ReceiptAnswered,
     StandingChanged,
     TransportChanged,
     Wake,
     WakeAt,
 )
-from fog_compute.p2p.core.groups import Groups, Roster
 from fog_compute.p2p.core.inbox import InboxLimits, Refusal, Standing
 from fog_compute.p2p.core.messages import (
     MAX_LIFE_MS,
@@ -35,12 +30,11 @@ from fog_compute.p2p.core.messages import (
     MessageId,
     MessageKind,
     Priority,
-    Receipt,
     new_stream,
     public_id,
 )
 from fog_compute.p2p.core.outbox import OutboxLimits
-from fog_compute.p2p.core.router import Router, RouterPolicy
+from fog_compute.p2p.core.router import RouterPolicy
 from fog_compute.p2p.core.transport import (
     EVERYBODY,
     Arrival,
@@ -48,115 +42,20 @@ from fog_compute.p2p.core.transport import (
     OutcomeState,
     Reach,
     Reachability,
-    TransportType,
 )
-from fog_compute.testing.messaging import MemoryBook
-from tests.unit.fog_compute.p2p.core.world import CAN_BLE, CAN_HTX, START
-
-HTX, BLE = TransportType.BETANET_HTX, TransportType.BITCHAT_BLE
-ANN, BOB, EVE, ZOE = "a1" * 32, "b2" * 32, "e5" * 32, "25" * 32
-GROUP = "0f" * 16
-STREAM = new_stream(Random(5))
-
-
-class Desk:
-    """A router, its book, and what it asked for last."""
-
-    def __init__(self, policy: RouterPolicy | None = None) -> None:
-        self.book = MemoryBook()
-        self.groups = Groups(ANN)
-        self.policy = policy
-        self.now = START
-        self.actions: list[Action] = []
-        self.again()
-
-    def again(self) -> None:
-        """Begin anew from the book."""
-        self.router = Router(
-            ANN,
-            self.book.state(self.now),
-            self.now,
-            Random(7),
-            self.policy,
-            {BOB: Standing.KNOWN, ZOE: Standing.KNOWN},
-            self.groups,
-        )
-
-    def form(self, *members: str) -> None:
-        """Have a group of these."""
-        self.groups.put(Roster(GROUP, "us", ANN, members, 1, b"", b""))
-
-    def do(self, event: Event) -> list[Action]:
-        return self._took(self.router.handle(event, self.now))
-
-    def say(self, text: str = "hello", to: str | None = BOB, **fields: object) -> str:
-        message = DecentralizedMessage(
-            body=text.encode(),
-            receiver_id=to,
-            **fields,  # type: ignore[arg-type]  # by name
-        )
-        id_, actions = self.router.submit(message, self.now)
-        self._took(actions)
-        return id_
-
-    def _took(self, actions: list[Action]) -> list[Action]:
-        for action in actions:
-            if isinstance(action, Keep):
-                self.book.apply(action.changes)
-        self.actions = actions
-        return actions
-
-    def up(self, *, htx: bool = False, ble: Reach = Reach.NONE, peer: str = BOB) -> None:
-        if htx:
-            self.do(TransportChanged(HTX, CAN_HTX))
-            self.do(Reachability(HTX, peer, Reach.ADDRESS))
-        if ble is not Reach.NONE:
-            self.do(TransportChanged(BLE, CAN_BLE))
-            self.do(Reachability(BLE, peer, ble))
-
-    def offers(self) -> list[Offer]:
-        return [one for one in self.actions if isinstance(one, Offer)]
-
-    def answer(self, state: OutcomeState, offer: Offer | None = None, **fields: object) -> None:
-        offer = offer or self.offers()[0]
-        outcome = Outcome(*offer.key, state, **fields)  # type: ignore[arg-type]  # by name
-        self.do(Answered(offer, outcome))
-
-    def wait(self, seconds: float) -> None:
-        self.now += seconds
-        self.do(Wake())
-
-    def arrive(self, message: DecentralizedMessage, *, proved: bool = True) -> list[Action]:
-        return self.do(Arrival(HTX, message, proved, "token"))
-
-    def shown(self) -> list[str]:
-        return [one.message.text for one in self.book.entries() if not one.outgoing]
-
-    def state(self, name: str, peer: str = BOB) -> DeliveryState:
-        found = self.router.state(name, peer)
-        assert found is not None
-        return found
-
-
-def from_bob(text: str, number: int | str = 0, **fields: object) -> DecentralizedMessage:
-    id_ = str(MessageId(STREAM, number)) if isinstance(number, int) else number
-    made = {
-        "body": text.encode(),
-        "receiver_id": ANN,
-        "id": id_,
-        "sender": BOB,
-        "created_ms": int(START * 1000),
-        **fields,
-    }
-    return DecentralizedMessage(**made)  # type: ignore[arg-type]  # by name
-
-
-def receipt(
-    *ids: str, state: DeliveryState = DeliveryState.DELIVERED, sender: str = BOB
-) -> DecentralizedMessage:
-    return from_bob(
-        Receipt(state, ids).encode().decode(), "77" * 16, kind=MessageKind.RECEIPT, sender=sender
-    )
+from tests.unit.fog_compute.p2p.core.desk import (
+    ANN,
+    BLE,
+    BOB,
+    EVE,
+    GROUP,
+    HTX,
+    ZOE,
+    Desk,
+    from_bob,
+    receipt,
+)
+from tests.unit.fog_compute.p2p.core.world import CAN_HTX, START
 
 
 def test_message_is_kept_before_anything_is_done_for_it() -> None:
@@ -409,107 +308,6 @@ def test_higher_priority_goes_first_and_peers_take_turns() -> None:
     assert [one.key.receiver for one in desk.offers()] == [ZOE, ZOE, ZOE]
 
 
-def test_receipt_counts_from_the_recipient_with_proof_alone() -> None:
-    """INV-P2P-10."""
-    desk = Desk()
-    desk.up(htx=True)
-    id_ = desk.say()
-    desk.arrive(receipt(id_, sender=EVE))
-    desk.arrive(receipt(id_), proved=False)
-    assert desk.state(id_) is DeliveryState.SENDING
-    assert desk.router.refused == {Refusal.UNASKED: 1, Refusal.UNVERIFIED: 1}
-
-    desk.arrive(receipt(id_))
-    desk.arrive(receipt(id_, state=DeliveryState.READ))
-    desk.arrive(receipt(id_))
-
-    assert desk.state(id_) is DeliveryState.READ
-    assert desk.book.deliveries[id_, BOB].state is DeliveryState.READ
-
-
-def test_receipt_for_a_message_of_an_earlier_run_is_written_down() -> None:
-    """INV-P2P-10."""
-    desk = Desk()
-    desk.up(htx=True)
-    id_ = desk.say()
-    desk.arrive(receipt(id_))
-    desk.again()
-
-    desk.arrive(receipt(id_, "no such message", state=DeliveryState.READ))
-
-    assert desk.book.deliveries[id_, BOB].state is DeliveryState.READ
-    assert len(desk.book.deliveries) == 1
-
-
-def test_broken_receipt_is_counted() -> None:
-    """INV-P2P-10."""
-    desk = Desk()
-
-    desk.arrive(from_bob("what?", kind=MessageKind.RECEIPT))
-
-    assert desk.router.refused == {Refusal.MALFORMED: 1}
-
-
-def test_receipts_go_together_and_are_owed_until_a_transport_has_them() -> None:
-    """INV-P2P-10."""
-    desk = Desk()
-    desk.up(htx=True)
-    for number in range(3):
-        desk.arrive(from_bob("x", number))
-    desk.again()
-    desk.up(htx=True)
-    carried = [one for one in desk.actions if isinstance(one, CarryReceipt)]
-    assert [Receipt.parse(one.message.body).ids for one in carried] == [
-        tuple(str(MessageId(STREAM, number)) for number in range(3))
-    ]
-    desk.do(ReceiptAnswered(Outcome(carried[0].message.id, BOB, OutcomeState.FAILED)))
-    assert len(desk.book.receipts) == 3
-    desk.wait(1.1)
-    carried = [one for one in desk.actions if isinstance(one, CarryReceipt)]
-
-    desk.do(ReceiptAnswered(Outcome(carried[0].message.id, BOB, OutcomeState.STORED)))
-
-    assert not desk.book.receipts
-
-
-def test_receipt_goes_again_when_its_transport_went() -> None:
-    """INV-P2P-10."""
-    desk = Desk()
-    desk.up(htx=True, ble=Reach.DIRECT)
-    desk.arrive(from_bob("x"))
-    desk.wait(0.1)
-    assert [one.transport for one in desk.actions if isinstance(one, CarryReceipt)] == [BLE]
-
-    desk.do(TransportChanged(BLE, None))
-
-    assert [one.transport for one in desk.actions if isinstance(one, CarryReceipt)] == [HTX]
-
-
-def test_receipt_goes_over_another_transport_where_one_fails() -> None:
-    """INV-P2P-10."""
-    desk = Desk()
-    desk.up(htx=True, ble=Reach.DIRECT)
-    desk.arrive(from_bob("x"))
-    tried = []
-    for _ in range(3):
-        desk.wait(5)
-        carried = next(one for one in desk.actions if isinstance(one, CarryReceipt))
-        tried.append(carried.transport)
-        desk.do(ReceiptAnswered(Outcome(carried.message.id, BOB, OutcomeState.FAILED)))
-
-    assert tried == [BLE, HTX, BLE]
-
-
-def test_receipt_of_a_private_message_is_private() -> None:
-    """INV-P2P-10."""
-    desk = Desk()
-    desk.up(ble=Reach.DIRECT)
-    desk.arrive(from_bob("psst", requires_privacy=True))
-    desk.wait(0.1)
-
-    assert not [one for one in desk.actions if isinstance(one, CarryReceipt)]
-
-
 def test_message_that_comes_again_is_not_shown_and_its_receipt_is_sent_again() -> None:
     """INV-P2P-04, INV-P2P-10."""
     desk = Desk()
@@ -518,7 +316,7 @@ def test_message_that_comes_again_is_not_shown_and_its_receipt_is_sent_again() -
         desk.arrive(one)
         desk.wait(0.1)
         sent = [each for each in desk.actions if isinstance(each, CarryReceipt)]
-        desk.do(ReceiptAnswered(Outcome(sent[0].message.id, BOB, OutcomeState.STORED)))
+        desk.do(OutcomeTold(HTX, Outcome(sent[0].message.id, BOB, OutcomeState.STORED)))
         desk.again()
         desk.up(htx=True)
 
@@ -528,21 +326,9 @@ def test_message_that_comes_again_is_not_shown_and_its_receipt_is_sent_again() -
         assert len(desk.book.receipts) == 1
         desk.wait(0.1)
         sent = [each for each in desk.actions if isinstance(each, CarryReceipt)]
-        desk.do(ReceiptAnswered(Outcome(sent[0].message.id, BOB, OutcomeState.STORED)))
+        desk.do(OutcomeTold(HTX, Outcome(sent[0].message.id, BOB, OutcomeState.STORED)))
 
     assert desk.shown() == ["ours", "theirs"]
-
-
-def test_what_was_read_is_told() -> None:
-    """INV-P2P-10."""
-    desk = Desk()
-    desk.up(htx=True)
-    read = [from_bob("x", "x"), from_bob("y", "y")]
-    desk._took(desk.router.read(BOB, read, desk.now))
-    desk.wait(0.1)
-    sent = [each for each in desk.actions if isinstance(each, CarryReceipt)]
-
-    assert Receipt.parse(sent[0].message.body) == Receipt(DeliveryState.READ, ("x", "y"))
 
 
 def test_message_out_of_order_waits_also_over_a_restart_and_then_no_longer() -> None:
@@ -781,3 +567,26 @@ def test_news_of_one_copy_says_nothing_of_others_nor_that_of_one_transport_of_an
 
     assert desk.state(id_, BOB) is DeliveryState.QUEUED
     assert desk.state(id_, ZOE) is DeliveryState.ACCEPTED
+
+
+def test_router_that_begins_again_knows_what_the_book_knows_and_who_is_near() -> None:
+    """INV-P2P-04, INV-P2P-13: what was decided, and could not be written, was not."""
+    desk = Desk()
+    desk.up(ble=Reach.DIRECT)
+    kept = desk.say("kept")
+    old = desk.offers()[0]
+    desk.router.submit(DecentralizedMessage(body=b"lost", receiver_id=BOB), desk.now)
+    desk.router.handle(Arrival(HTX, from_bob("lost"), True, "token"), desk.now)
+
+    desk.router.begin_again(desk.book.state(desk.now), desk.now)
+    desk.do(Wake())
+
+    assert [one.key.id for one in desk.offers()] == [kept]
+    assert any(isinstance(one, WakeAt) for one in desk.actions)
+    desk.answer(OutcomeState.FAILED, old)
+    assert desk.state(kept) is DeliveryState.SENDING
+    after = MessageId.parse(desk.say("after"))
+    assert after is not None
+    assert after.sequence == 1
+    desk.arrive(from_bob("lost"))
+    assert desk.shown() == ["lost"]

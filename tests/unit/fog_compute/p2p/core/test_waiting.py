@@ -9,7 +9,7 @@ from fog_compute.p2p.core.messages import DeliveryState
 from fog_compute.p2p.core.outbox import OutboxFull, OutboxLimits
 from fog_compute.p2p.core.router import RouterPolicy
 from fog_compute.p2p.core.transport import OutcomeState, PartLeft, TransportType
-from tests.unit.fog_compute.p2p.core.test_router import BOB, EVE, Desk
+from tests.unit.fog_compute.p2p.core.desk import BOB, EVE, Desk
 
 
 def test_cancelled_message_is_offered_no_more() -> None:
@@ -62,7 +62,7 @@ def test_full_outbox_says_what_to_do(limits: OutboxLimits, said: str) -> None:
 
 
 def test_how_much_has_left_is_told_while_a_transport_has_it_and_never_kept() -> None:
-    """INV-P2P-44."""
+    """INV-P2P-45."""
     desk = Desk()
     id_ = desk.say()
     part = PartLeft(TransportType.BETANET_HTX, id_, BOB, 20_000, 70_000)

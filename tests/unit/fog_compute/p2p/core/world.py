@@ -27,7 +27,6 @@ from fog_compute.p2p.core.actions import (
     Offer,
     OutcomeTold,
     Progress,
-    ReceiptAnswered,
     TransportChanged,
     Wake,
     WakeAt,
@@ -180,23 +179,24 @@ class Person:
         """Read what is shown, and tell so."""
         if self.router is None:
             return
-        unread: dict[str, list[DecentralizedMessage]] = {}
-        for entry in self.book.entries():
-            message = entry.message
-            if not entry.outgoing and (message.sender, message.id) not in self.told_read:
-                unread.setdefault(message.sender, []).append(message)
-        for sender, messages in unread.items():
-            if self.router is not None:
-                self.todo.extend(self.router.read(sender, messages, self.world.now))
-                self.work()
+        shown = [one.message for one in self.book.entries() if not one.outgoing]
+        unread = [one for one in shown if (one.sender, one.id) not in self.told_read]
+        self.todo.extend(self.router.read(unread, self.world.now))
+        self.work()
 
     def is_poison(self, actions: list[Action]) -> bool:
-        """Whether nothing of this can be written; then the router knows what no book does."""
+        """Whether nothing of this can be written; then the router is made to begin again."""
         kept = [one for one in actions if isinstance(one, Keep)]
         new = any(isinstance(change, Kept | Begun) for one in kept for change in one.changes)
         if not new or self.world.rng.random() >= self.world.air.poison:
             return False
         self.poisoned += 1
+        if self.router is not None:
+            self.book.apply(self.unwritten)
+            self.unwritten.clear()
+            self.taken.clear()
+            self.router.begin_again(self.book.state(self.world.now), self.world.now)
+            self.world.in_(0, lambda: self.tell(Wake()))
         return True
 
     def work(self) -> None:
@@ -229,8 +229,10 @@ class Person:
     def note(self, event: Event) -> None:
         """Remember what a transport says that it has."""
         if isinstance(event, Answered) and event.outcome.state is not OutcomeState.FAILED:
-            if self.offered.get(event.offer.key) == event.offer.number:
-                self.taken[event.offer.key] = self.world.now
+            key = event.offer.key
+            asked = self.router is not None and self.router.state(*key) is DeliveryState.SENDING
+            if asked and self.offered.get(key) == event.offer.number:
+                self.taken[key] = self.world.now
         elif isinstance(event, Answered | OutcomeTold):
             outcome = event.outcome
             if outcome.state is OutcomeState.FAILED:
@@ -253,7 +255,7 @@ class Person:
             case CarryReceipt(transport, message):
                 outcome = world.send(self, transport, message, message.receiver_id or "", 0)
                 if world.rng.random() >= world.air.hangs:
-                    self.later(world.rng.uniform(0.01, 1), ReceiptAnswered(outcome))
+                    self.later(world.rng.uniform(0.01, 1), OutcomeTold(transport, outcome))
             case Confirm(arrival):
                 self.mailbox.waiting.pop(arrival.token, None)
             case WakeAt(at):
@@ -281,6 +283,9 @@ class Person:
         for token in tokens:
             box.told.add(token)
             self.later(self.world.rng.uniform(0, 2), Arrival(HTX, box.waiting[token], True, token))
+
+    def said(self) -> list[str]:
+        return [one.message.text for one in self.book.entries() if one.outgoing]
 
     def shown(self) -> list[str]:
         return [one.message.text for one in self.book.entries() if not one.outgoing]
