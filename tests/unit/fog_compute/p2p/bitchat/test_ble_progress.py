@@ -36,7 +36,7 @@ def file(me: Wired, size: int) -> DecentralizedMessage:
 
 @pytest.mark.asyncio
 async def test_it_is_told_how_much_of_a_long_file_has_left() -> None:
-    """INV-BITCHAT-90."""
+    """INV-BITCHAT-92."""
     async with wired(1) as me:
         await me.told()
         message = file(me, 96_000)
@@ -58,7 +58,7 @@ async def test_it_is_told_how_much_of_a_long_file_has_left() -> None:
 
 @pytest.mark.asyncio
 async def test_adapter_that_is_unplugged_in_the_middle_of_a_file_says_nothing_left() -> None:
-    """INV-BITCHAT-90."""
+    """INV-BITCHAT-92."""
     async with wired(1) as me:
         me.takes = False
         await me.transport.broadcast(file(me, 96_000))

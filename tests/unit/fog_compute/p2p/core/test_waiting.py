@@ -62,7 +62,7 @@ def test_full_outbox_says_what_to_do(limits: OutboxLimits, said: str) -> None:
 
 
 def test_how_much_has_left_is_told_while_a_transport_has_it_and_never_kept() -> None:
-    """INV-P2P-45."""
+    """INV-P2P-44."""
     desk = Desk()
     id_ = desk.say()
     part = PartLeft(TransportType.BETANET_HTX, id_, BOB, 20_000, 70_000)
