@@ -7,6 +7,7 @@ made; with the same seed, the same happens again. Nothing waits for a real clock
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
@@ -71,7 +72,7 @@ class Air:
     Attributes:
         now: the time, in seconds.
         frames: frames sent so far.
-        bytes: their bytes.
+        bytes: their bytes, by the second byte of each: of a packet, its kind.
         lost: of those frames, how many did not arrive.
         happened: events given to nodes so far.
         actions: called with the number of a node and what it wants that concerns no link.
@@ -80,7 +81,8 @@ class Air:
     def __init__(self, model: AirModel, rng: Random, start: float = 0.0) -> None:
         """An air without nodes, at a time in seconds."""
         self.now = start
-        self.frames = self.bytes = self.lost = self.happened = 0
+        self.frames = self.lost = self.happened = 0
+        self.bytes: Counter[int] = Counter()
         self.actions: Callable[[int, object], None] = lambda _node, _action: None
         self._model = model
         self._rng = rng
@@ -194,7 +196,7 @@ class Air:
         if end.node != node:
             return
         self.frames += 1
-        self.bytes += len(data)
+        self.bytes[int.from_bytes(data[1:2])] += len(data)
         rng, model = self._rng, self._model
         delay = rng.uniform(*model.interval_s) + rng.uniform(0, model.jitter_s)
         # Frames of a link arrive in their order.

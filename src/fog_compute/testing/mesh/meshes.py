@@ -98,7 +98,7 @@ class World:
     def talk(self, messages: int, every_s: float, seed: int, limit_s: float = 30.0) -> Run:
         """Let random nodes say things, and judge who heard them in time."""
         rng, begun = Random(seed), self.time
-        frames = self.air.frames
+        frames, sizes = self.air.frames, self.air.bytes.copy()
         senders = [rng.randrange(len(self.meshes)) for _ in range(messages)]
         ways: dict[bytes, list[int | None]] = {}
         said: dict[bytes, float] = {}
@@ -119,7 +119,8 @@ class World:
                 if isinstance(one, TextHeard):
                     arrived.setdefault((one.text.encode(), node), []).append(at)
         run = judged(ways, said, arrived, limit_s)
-        run.frames = self.air.frames - frames
+        run.frames, run.bytes = self.air.frames - frames, self.air.bytes - sizes
+        run.lasted_s = self.time - begun
         run.duplicates = self.counts()["duplicates"]
         return run
 

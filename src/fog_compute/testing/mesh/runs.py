@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from random import Random
 
 from fog_compute.testing.mesh.air import Air, AirModel
+from fog_compute.testing.mesh.moving import Walk
 from fog_compute.testing.mesh.policies import Delivered, FloodNode, Say
 from fog_compute.testing.mesh.topologies import Topology, hops_from
 
@@ -28,6 +30,8 @@ class Run:
         frames: frames sent for all messages.
         messages: how many there were.
         duplicates: copies that came of what was there already.
+        bytes: of all frames, by kind of packet; empty where nodes only flood.
+        lasted_s: seconds from the first message to the end.
     """
 
     expected: int = 0
@@ -38,6 +42,8 @@ class Run:
     frames: int = 0
     messages: int = 0
     duplicates: int = 0
+    bytes: Counter[int] = field(default_factory=Counter)
+    lasted_s: float = 0.0
 
     @property
     def share(self) -> float:
@@ -66,8 +72,9 @@ def flood(
     every_s: float = 1.0,
     model: AirModel | None = None,
     limit_s: float = 30.0,
+    walking: bool = False,
 ) -> Run:
-    """Send messages from random nodes, by flood alone."""
+    """Send messages from random nodes, by flood alone; the nodes may walk meanwhile."""
     rng = Random(seed)
     air = Air(model or AirModel(), rng)
     nodes = [node(Random(rng.random()), len(topology.places)) for _ in topology.places]
@@ -81,15 +88,21 @@ def flood(
     for one in nodes:
         air.add(one)
     air.lay(topology.links)
-    said: dict[bytes, tuple[int, float]] = {}
+    if walking:
+        Walk(air, topology, seed).begin()
+    said: dict[bytes, float] = {}
+    ways: dict[bytes, list[int | None]] = {}
+
+    def say(key: bytes, sender: int) -> None:
+        ways[key] = hops_from(air.neighbours(), sender)
+        air.give(sender, Say(key))
+
     for number in range(messages):
         key, sender = number.to_bytes(8), rng.randrange(len(nodes))
-        said[key] = (sender, number * every_s)
-        air.later(number * every_s, partial(air.give, sender, Say(key)))
+        said[key] = number * every_s
+        air.later(said[key], partial(say, key, sender))
     air.run(messages * every_s + limit_s)
-    neighbours = topology.neighbours()
-    ways = {key: hops_from(neighbours, sender) for key, (sender, _) in said.items()}
-    run = judged(ways, {key: at for key, (_, at) in said.items()}, arrived, limit_s)
+    run = judged(ways, said, arrived, limit_s)
     run.frames, run.duplicates = air.frames, sum(one.duplicates for one in nodes)
     return run
 

@@ -52,10 +52,10 @@ def test_ways_in_random_meshes_are_as_short_as_they_can_be() -> None:
 
 def say(world: World, to: int, *, wide: bool = False) -> int:
     """Say something to a node; how many bytes that took, with what is sent all the time."""
-    before = world.air.bytes
+    before = world.air.bytes.total()
     world.air.give(0, SayTo("t", world.meshes[to].peer_id, bytes(20_000), wide=wide))
     world.run(1.5)
-    return world.air.bytes - before
+    return world.air.bytes.total() - before
 
 
 def heard(world: World, node: int) -> int:
