@@ -31,7 +31,7 @@ def sealed(size: int, number: int, at: float = NOW) -> Packet:
 
 
 def test_what_is_kept_is_bounded_in_bytes_and_the_link_that_brought_most_pays() -> None:
-    # INV-BITCHAT-92
+    # INV-BITCHAT-90
     store = Store(KeptPolicy(packets=500, size=300_000))
     for number in range(20):
         store.keep(sealed(1_000, number), NOW, 1)
@@ -49,7 +49,7 @@ def test_what_is_kept_is_bounded_in_bytes_and_the_link_that_brought_most_pays() 
 
 
 def test_one_packet_is_kept_however_long_it_is() -> None:
-    # INV-BITCHAT-92
+    # INV-BITCHAT-90
     store = Store(KeptPolicy(packets=5, size=100))
     store.keep(sealed(50, 1), NOW, 1)
 
@@ -59,7 +59,7 @@ def test_one_packet_is_kept_however_long_it_is() -> None:
 
 
 def test_a_flood_of_long_messages_to_groups_crowds_out_nothing_of_others() -> None:
-    # INV-BITCHAT-92
+    # INV-BITCHAT-90
     policy = MeshPolicy(gossip=GossipPolicy(kept=KeptPolicy(packets=300, size=100_000)))
     tried = Tried(1, 2, policy=policy)
     first = sealed(200, 1)
