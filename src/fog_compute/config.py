@@ -13,6 +13,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from fog_compute.errors import ConfigError
+from fog_compute.flaws import flaw_said
 from fog_compute.hosts import is_loopback, read_host
 from fog_compute.layout import MAX_BLOB_BYTES, HomeLayout, default_home, usable_home, whole_path
 from fog_compute.levels import PrivacyLevel
@@ -297,4 +298,10 @@ def _names_relative_file(database_url: SecretStr | None) -> bool:
 def _explain(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_input=False)[0]
     name = ".".join(str(part) for part in first["loc"]) or "settings"
-    return f"setting {name} (FOG_{name.upper()}): {first['msg'].removeprefix('Value error, ')}"
+    where = f"setting {name} (FOG_{name.upper()})"
+    match first["type"]:
+        case "value_error":  # that is in our words already
+            return f"{where}: {first['msg'].removeprefix('Value error, ')}"
+        case "string_pattern_mismatch":
+            return f"{where} is not of the form {first['ctx']['pattern']}"
+    return f"{where} {flaw_said(first)}"

@@ -120,3 +120,21 @@ def test_home_that_joined_a_network_uses_it(tmp_path: Path) -> None:
     joined.touch()
     assert load_settings(home=tmp_path).bootstrap == joined
     assert load_settings(home=tmp_path, net=tmp_path / "other.json").net == tmp_path / "other.json"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("CHAT_NAME", "x" * 90, "setting chat_name (FOG_CHAT_NAME) is longer than 80 characters"),
+        ("CHAT_ISLANDS", "ada", "setting chat_islands (FOG_CHAT_ISLANDS) is not of the form ^("),
+        ("WORKERS", "70", "setting workers (FOG_WORKERS) is more than 64"),
+        ("CHAT_LEVEL", "deep", "setting chat_level (FOG_CHAT_LEVEL) is none of 'public',"),
+    ],
+)
+def test_value_that_is_no_good_is_told_in_our_words(
+    name: str, value: str, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"FOG_{name}", value)
+    with pytest.raises(ConfigError) as caught:
+        load_settings()
+    assert str(caught.value).startswith(says)

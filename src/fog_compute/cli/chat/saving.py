@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote
 
@@ -60,10 +61,11 @@ def save(
                 raise CommandError(
                     f"{as_named(name)} is not written: {in_words(why)}", kind="not-written"
                 ) from None
+    where = str(Path(output_dir, name))
     if json:
-        print_json({"written": name, "id": one["id"], "sender": one["sender"]})
+        print_json({"written": where, "id": one["id"], "sender": one["sender"]})
     else:
-        write(f"{as_named(name)} from {one_line(one['shown'], 40)}\n")
+        write(f"{as_named(where)} from {one_line(one['shown'], 40)}\n")
     return 0
 
 

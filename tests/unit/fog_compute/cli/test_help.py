@@ -18,7 +18,7 @@ import cli_reference
 from fog_compute.cli import main
 from fog_compute.cli.commands import COMMANDS, Command, build_app
 from fog_compute.cli.common import JsonFlag, TaskId
-from fog_compute.cli.completion import OF_TASKS
+from fog_compute.cli.completion import OF_TASKS, PEOPLE, ROOMS
 
 EXAMPLE = re.compile(r"^For example: `fog ([^`]+)`$", re.MULTILINE)
 
@@ -76,6 +76,21 @@ def test_ids_are_completed_where_a_task_is_wanted() -> None:
     assert sorted(wanting) == sorted(OF_TASKS)
 
 
+def test_people_are_completed_where_one_is_wanted() -> None:
+    wanting = [
+        command.words
+        for command in COMMANDS
+        if command.words.split()[0] in ("chat", "peer") and "who" in hints(command)
+    ]
+    assert sorted(wanting) == sorted(("chat", *PEOPLE))
+    groups = [
+        command.words
+        for command in COMMANDS
+        if command.words.startswith("chat group ") and "group" in hints(command)
+    ]
+    assert sorted(groups) == sorted(ROOMS)
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_names_commands_and_flags(
     shell: str, capsys: pytest.CaptureFixture[str]
@@ -94,9 +109,14 @@ def test_bash_completes_commands_flags_values_and_ids(capsys: pytest.CaptureFixt
 
     def completed(*words: str) -> set[str]:
         ask = (
-            "fog() { printf 'TASK  STATE\\n01kaa  queued\\n01kbb  failed\\n'; }\n"
+            "fog() { case $1 in\n"
+            "task) printf 'TASK  STATE\\n01kaa  queued\\n01kbb  failed\\n' ;;\n"
+            "peer) printf 'NAME  FINGERPRINT\\nada  adadadadadad\\n'\n"
+            "  printf '%s  b0b0b0b0b0b0b0b0\\n' '$(exit 9)' 'the boss' ;;\n"
+            "chat) printf 'GROUP  ID\\nlab  9999\\nat home  8888\\n' ;;\n"
+            "esac; }\n"
             f"COMP_WORDS=(fog {' '.join(map(repr, words))}); COMP_CWORD={len(words)}\n"
-            "_fog_or_tasks; printf '%s\\n' \"${COMPREPLY[@]}\"\n"
+            "_fog_or_names; printf '%s\\n' \"${COMPREPLY[@]}\"\n"
         )
         done = subprocess.run(
             ["bash", "--norc"], input=script + ask, capture_output=True, check=True, text=True
@@ -110,6 +130,14 @@ def test_bash_completes_commands_flags_values_and_ids(capsys: pytest.CaptureFixt
     assert completed("task", "show", "01kb") == {"01kbb"}
     assert completed("task", "show", "--wa") == {"--wait"}
     assert completed("run", "--privacy", "con") == {"confidential"}
+    people = {"ada", "b0b0b0b0b0b0"}
+    assert completed("chat", "") > people | {"send", "group"}
+    for words in (*PEOPLE, "chat cancel --to", "chat group new lab", "chat group add lab ada"):
+        assert completed(*words.split(), "") == people
+    for words in (*ROOMS, "chat send --room", "chat log ada --room"):
+        assert completed(*words.split(), "") == {"near", "lab", "8888"}
+    assert completed("chat", "send", "a") == {"ada"}
+    assert "--file" in completed("chat", "send", "--")
     assert completed("circuit", "show", "se") == {"secret"}
 
 
@@ -118,7 +146,7 @@ def test_zsh_completes_files_where_the_generated_part_has_nothing(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main.run(["completion", "zsh"]) == 0
-    own = capsys.readouterr().out.rpartition("_fog_or_tasks() {")[2]
+    own = capsys.readouterr().out.rpartition("_fog_names() {")[2]
     for found, then in ((0, "generated\nfiles\n"), (1, "generated\n")):
         stubs = (
             "compdef() { }; typeset -A compstate=(nmatches 7); words=(fog run x); CURRENT=3\n"
@@ -127,7 +155,7 @@ def test_zsh_completes_files_where_the_generated_part_has_nothing(
         )
         done = subprocess.run(
             ["zsh", "-f"],
-            input=f"{stubs}_fog_or_tasks() {{{own}_fog_or_tasks\n",
+            input=f"{stubs}_fog_names() {{{own}_fog_or_names\n",
             capture_output=True,
             check=True,
             text=True,

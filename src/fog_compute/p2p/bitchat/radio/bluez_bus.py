@@ -25,6 +25,7 @@ BLUEZ: Final = "org.bluez"
 DAEMON: Final = "org.freedesktop.DBus"
 
 NO_BUS: Final = "this machine has no system D-Bus, over which Bluetooth is reached"
+SILENT_BUS: Final = "the system D-Bus, over which Bluetooth is reached, does not answer"
 NO_BLUEZ: Final = "no Bluetooth service runs here: install bluez, and start bluetoothd"
 
 RULES: Final = (
@@ -59,8 +60,12 @@ class BluezBus:
             bus = await MessageBus(bus_type=BusType.SYSTEM, negotiate_unix_fd=True).connect()
         except FileNotFoundError as error:
             raise RadioUnavailable(f"{NO_BUS}: install dbus and bluez, and start them") from error
-        except (DBusFastError, OSError, ValueError) as error:
-            raise RadioUnavailable(f"{NO_BUS}: {error}") from error
+        except OSError as error:
+            why = (error.strerror or type(error).__name__).lower()
+            raise RadioUnavailable(f"{SILENT_BUS} ({why}): see that dbus runs") from error
+        except (DBusFastError, ValueError) as error:
+            why = type(error).__name__
+            raise RadioUnavailable(f"{SILENT_BUS} ({why}): see that dbus runs") from error
         self._bus = bus
         bus.add_message_handler(self._heard)
         try:
