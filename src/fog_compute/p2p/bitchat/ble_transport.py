@@ -85,6 +85,9 @@ __all__ = ["BitChatTransport"]
 DRAIN_S: Final = 0.5
 """Seconds that the last frames have to leave."""
 
+BACK_S: Final = 10.0
+"""Seconds by which the time of day may go back; what is due later by more would seem to hang."""
+
 LEAVE_S: Final = 120.0
 """Seconds for which somebody is left alone whose link was ended for breaking the rules."""
 
@@ -152,6 +155,7 @@ class BitChatTransport:
         self._finding: asyncio.Task[None] | None = None
         self._trouble: str | None = "it has not been started"
         self._ended = False
+        self._stepped = 0.0
         self.on_traced: Callable[[Traced], None] | None = None
         self.on_mail: Callable[[MailState], None] | None = None
 
@@ -184,6 +188,7 @@ class BitChatTransport:
         self._mesh = self._make_mesh()
         self._near.begin(self._mesh.peers)
         self._ended = False
+        self._stepped = self._now()
         self._trouble = None
         try:
             await self._links.start()
@@ -409,7 +414,14 @@ class BitChatTransport:
         """Let the mesh decide, and do what it says."""
         if self._mesh is None:
             return
-        for action in self._mesh.handle(event, self._now()):
+        now = self._now()
+        if now < self._stepped - BACK_S:
+            self._trouble = f"the clock went back by {self._stepped - now:.0f} s"
+            self._ended = True  # all that waits in the mesh does so for a time of day
+            self._told.woken.set()
+            return
+        self._stepped = now
+        for action in self._mesh.handle(event, now):
             match action:
                 case SendFrame():
                     self._frame(action)

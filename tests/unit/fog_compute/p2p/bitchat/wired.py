@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from random import Random
@@ -88,7 +89,9 @@ class Wired:
         self.ended: list[int] = []
         self.mail: MailState | None = None
         self.takes = True
-        self._answers: list[FrameSent] = []
+        self._frames: deque[SendFrame] = deque()
+        self._ends: dict[int, tuple[Wired, int]] = {}
+        self._busy = False
 
     @property
     def now(self) -> float:
@@ -105,7 +108,7 @@ class Wired:
 
     def send(self, frame: SendFrame) -> None:
         self.sent.append((frame.link - FIRST, decode(frame.data)))
-        self._answers.append(FrameSent(frame.link, frame.token, ok=True))
+        self._frames.append(frame)
 
     def disconnect(self, link: int, leave_s: float = 0.0) -> None:
         self.ended.append(link - FIRST)
@@ -152,11 +155,35 @@ class Wired:
         """The messages among what it told."""
         return [one.message for one in await self.told() if isinstance(one, Arrival)]
 
+    def join(self, link: int, other: Wired) -> None:
+        """Let a link end at another transport, over a link of the same number."""
+        self._ends[link], other._ends[link] = (other, link), (self, link)
+        self.up(link)
+        other.up(link)
+        self._settle()
+
+    def part(self, link: int) -> None:
+        """End a link that joins two; what waits for it is lost."""
+        other, number = self._ends.pop(link)
+        del other._ends[number]
+        self.down(link)
+        other.down(number)
+
     def _settle(self) -> None:
-        while self.takes and self._answers:
-            answers, self._answers = self._answers, []
-            for answer in answers:
-                self.transport.tell(answer)
+        """Let frames arrive, and those that follow from that; not within another such call."""
+        if self._busy:
+            return
+        self._busy = True
+        while self.takes and self._frames:
+            frame = self._frames.popleft()
+            self.transport.tell(FrameSent(frame.link, frame.token, ok=True))
+            other, link = self._ends.get(frame.link - FIRST, (None, 0))
+            if other is not None:
+                other.transport.tell(FrameReceived(FIRST + link, frame.data))
+        self._busy = False
+        for other, _ in list(self._ends.values()):
+            if other._frames and not other._busy:
+                other._settle()
 
     def _keep(self, mail: MailState) -> None:
         self.mail = mail
