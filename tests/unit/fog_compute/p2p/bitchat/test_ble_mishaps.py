@@ -45,7 +45,7 @@ async def together(*ends: Wired, seconds: float) -> None:
 
 @pytest.mark.asyncio
 async def test_link_that_goes_in_the_middle_of_a_file_is_told_and_the_file_arrives_later() -> None:
-    """INV-BITCHAT-90."""
+    """INV-BITCHAT-92."""
     async with wired() as ann, wired(person=2) as bob:
         ann.join(1, bob)
         await together(ann, bob, seconds=3.0)
@@ -91,7 +91,7 @@ async def test_adapter_that_is_unplugged_takes_no_other_links_with_it() -> None:
 
 @pytest.mark.asyncio
 async def test_mesh_begins_anew_where_the_clock_goes_back() -> None:
-    """INV-BITCHAT-91."""
+    """INV-BITCHAT-93."""
     async with wired(1) as me:
         await me.wait(10.0)
         await me.told()
@@ -112,7 +112,7 @@ async def test_mesh_begins_anew_where_the_clock_goes_back() -> None:
 @pytest.mark.asyncio
 @pytest.mark.parametrize("seconds", [-3.0, 90.0, 86_400.0 * 30])
 async def test_clock_that_is_set_a_little_or_forward_disturbs_nobody(seconds: float) -> None:
-    """INV-BITCHAT-91."""
+    """INV-BITCHAT-93."""
     async with wired() as ann, wired(person=2) as bob:
         ann.join(1, bob)
         await together(ann, bob, seconds=3.0)
