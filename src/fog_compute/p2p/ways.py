@@ -149,7 +149,7 @@ async def make_ways(
         adapter: which; see `fog_compute.p2p.bitchat.radio.system.system_radio`.
         mail_file: where it is kept what the mesh carries; nowhere without one.
         islands: whose islands of the mesh ours is joined with through the mixnet, by fingerprint.
-        radio: instead of the system's driver.
+        radio: instead of the system's driver, which is touched only with ``ble``.
     """
     # Here, because they load the native core, and what speaks to the system's Bluetooth.
     ways = Ways()
@@ -161,6 +161,7 @@ async def make_ways(
         ways.htx = HtxClient(service, identity, contacts, card, name=name, level=level, clock=clock)
     if ble or islands:
         from fog_compute.p2p.bitchat.ble_transport import BitChatTransport
+        from fog_compute.p2p.bitchat.radio.off import OffRadio
         from fog_compute.p2p.bitchat.radio.system import system_radio
 
         if mail_file is not None:
@@ -169,7 +170,7 @@ async def make_ways(
             identity,
             name=name or "anon",
             book=contacts,
-            radio=system_radio(adapter) if radio is None else radio,
+            radio=radio or (system_radio(adapter) if ble else OffRadio()),
             mail=None if ways.mail is None else await ways.mail.load(),
             clock=clock,
         )

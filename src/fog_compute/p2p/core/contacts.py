@@ -306,7 +306,7 @@ class PeerBook:
             ):
                 raise CardInvalid(
                     f"you know somebody else as {one.shown} already: call this one otherwise, with"
-                    " a name of your own (--as)"
+                    " a name of your own (`fog peer add CARD --as NAME`)"
                 )
 
     def learn(self, card: ContactCard, now_ms: int) -> Peer:
@@ -365,10 +365,11 @@ class PeerBook:
 
         Raises:
             NotFound: nobody has this fingerprint.
+            CardInvalid: a contact is called so.
         """
-        return self._set(
-            msgspec.structs.replace(self._known(fingerprint), petname=as_name(petname))
-        )
+        peer = msgspec.structs.replace(self._known(fingerprint), petname=as_name(petname))
+        self._check_name(peer.shown, fingerprint)
+        return self._set(peer)
 
     def remove(self, fingerprint: str) -> Peer:
         """Forget somebody, and return who it was; met again, they are a stranger.

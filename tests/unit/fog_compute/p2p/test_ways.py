@@ -11,7 +11,8 @@ import pytest
 from fog_compute.levels import PrivacyLevel
 from fog_compute.p2p.bitchat.mail.couriers import MailState
 from fog_compute.p2p.bitchat.mail.mail_file import MailFile
-from fog_compute.p2p.bitchat.radio.interface import Radio
+from fog_compute.p2p.bitchat.radio.interface import ConnectFailed, Radio, RadioUnavailable
+from fog_compute.p2p.bitchat.radio.off import OffRadio
 from fog_compute.p2p.core.contacts import PeerBook
 from fog_compute.p2p.core.identity import Identity
 from fog_compute.p2p.ways import MailKeeper, Ways, make_ways
@@ -106,3 +107,34 @@ async def test_mail_that_cannot_be_kept_or_read_stops_nobody(tmp_path: Path) -> 
     await nowhere.close()
     nowhere.keep(MailState())
     await nowhere.close()
+
+
+async def test_islands_are_joined_without_touching_bluetooth_that_is_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def touched(name: str) -> None:
+        raise AssertionError(name)
+
+    monkeypatch.setattr("fog_compute.p2p.bitchat.radio.system.system_radio", touched)
+    ways = await made(tmp_path, islands=["b" * 64], radio=None)
+    assert ways.mesh is not None
+
+    await ways.mesh.initialize()
+
+    assert "FOG_CHAT_BLE=1" in str(ways.mesh.get_capabilities().unavailable_because)
+    assert ways.web is not None
+    ways.web.check_room()  # browsers may join, too
+    await ways.mesh.shutdown()
+
+
+async def test_radio_that_is_off_does_nothing() -> None:
+    radio: Radio = OffRadio()
+    for refused in (radio.start(), radio.scan(True), radio.advertise(True)):
+        with pytest.raises(RadioUnavailable, match="is off here"):
+            await refused
+    with pytest.raises(ConnectFailed):
+        await radio.connect("x")
+    await radio.disconnect(1)
+    assert not await radio.send(1, b"x")
+    assert radio.state().unavailable_because is not None
+    await radio.stop()

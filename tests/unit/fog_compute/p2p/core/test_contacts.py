@@ -170,6 +170,9 @@ def test_nobody_becomes_a_contact_under_the_name_of_another() -> None:
     assert EVE.fingerprint not in {one.fingerprint for one in known}
     assert known.add(card(EVE, "eve"), NOW, "the other Eve").shown == "the other Eve"
     assert known.add(card(EVE, "eve"), NOW + 1).shown == "the other Eve"
+    known.meet(EVE.noise_public, EVE.signing_public, "Grace", NOW)
+    with pytest.raises(CardInvalid, match="you know somebody else as Eve already"):
+        known.rename(EVE.fingerprint, "eve")
 
 
 def test_people_are_found_by_what_a_person_types() -> None:

@@ -1,0 +1,61 @@
+"""The driver of who wants no Bluetooth: it touches nothing, and says so."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final, NoReturn
+
+from fog_compute.p2p.bitchat.radio.interface import (
+    ConnectFailed,
+    Link,
+    RadioEvent,
+    RadioState,
+    RadioUnavailable,
+)
+
+__all__ = ["OffRadio"]
+
+OFF: Final = "Bluetooth is off here: FOG_CHAT_BLE=1 lets it be used"
+
+
+class OffRadio:
+    """A `fog_compute.p2p.bitchat.radio.interface.Radio` that cannot be started."""
+
+    async def start(self) -> NoReturn:
+        """Refuse."""
+        raise RadioUnavailable(OFF)
+
+    async def stop(self) -> None:
+        """Nothing runs."""
+
+    async def scan(self, on: bool) -> None:
+        """Refuse."""
+        del on
+        raise RadioUnavailable(OFF)
+
+    async def advertise(self, on: bool) -> None:
+        """Refuse."""
+        del on
+        raise RadioUnavailable(OFF)
+
+    async def connect(self, address: str) -> None:
+        """Refuse."""
+        del address
+        raise ConnectFailed(OFF)
+
+    async def disconnect(self, link: Link) -> None:
+        """There is no link."""
+
+    async def send(self, link: Link, data: bytes) -> bool:
+        """There is no link."""
+        del link, data
+        return False
+
+    async def next(self) -> RadioEvent:
+        """Wait; nothing happens."""
+        never: asyncio.Future[RadioEvent] = asyncio.get_running_loop().create_future()
+        return await never
+
+    def state(self) -> RadioState:
+        """It can do nothing."""
+        return RadioState(central=False, peripheral=False, unavailable_because=OFF)
