@@ -13,9 +13,9 @@ from collections.abc import Callable
 from random import Random, SystemRandom
 from typing import Final
 
-from fog_compute.backoff import Backoff
 from fog_compute.clock import Clock, SystemClock
-from fog_compute.p2p.bitchat.ble_links import AdapterChanged, BleLinks, LinkNews
+from fog_compute.p2p.bitchat.ble_all_links import AllLinks
+from fog_compute.p2p.bitchat.ble_links import AdapterChanged, LinkNews
 from fog_compute.p2p.bitchat.ble_messages import PLAIN, write_file, write_private
 from fog_compute.p2p.bitchat.ble_peers import NearPeers
 from fog_compute.p2p.bitchat.ble_scanner import ScanPolicy
@@ -59,11 +59,10 @@ from fog_compute.p2p.bitchat.mesh.news import (
     Trace,
     Traced,
 )
-from fog_compute.p2p.bitchat.radio.interface import Radio, RadioUnavailable
+from fog_compute.p2p.bitchat.radio.interface import Radio
 from fog_compute.p2p.bitchat.radio.system import system_radio
 from fog_compute.p2p.bitchat.wire.errors import Malformed
 from fog_compute.p2p.bitchat.wire.files import MAX_FILE
-from fog_compute.p2p.core.background import background
 from fog_compute.p2p.core.contacts import PeerBook
 from fog_compute.p2p.core.identity import Identity
 from fog_compute.p2p.core.messages import DecentralizedMessage, MessageKind, Receipt
@@ -82,17 +81,8 @@ from fog_compute.p2p.core.transport import (
 
 __all__ = ["BitChatTransport"]
 
-DRAIN_S: Final = 0.5
-"""Seconds that the last frames have to leave."""
-
 BACK_S: Final = 10.0
 """Seconds by which the time of day may go back; what is due later by more would seem to hang."""
-
-LEAVE_S: Final = 120.0
-"""Seconds for which somebody is left alone whose link was ended for breaking the rules."""
-
-LOOK_AGAIN: Final = Backoff(2.0, 60.0, jitter=0.2)
-"""Until an adapter is looked for again, where other links go on without one."""
 
 NOBODY: Final = "they are not near, and nobody is who could carry it to them"
 
@@ -138,11 +128,14 @@ class BitChatTransport:
         self._book: Final = PeerBook(own=self._identity.fingerprint) if book is None else book
         self._clock: Final = SystemClock() if clock is None else clock
         self._rng: Final = SystemRandom() if rng is None else rng
-        self._radio: Final = system_radio() if radio is None else radio
-        self._links: Final = BleLinks(
-            self._radio, self.tell, clock=self._clock, rng=self._rng, scan=scan
+        self._links: Final = AllLinks(
+            system_radio() if radio is None else radio,
+            others,
+            self.tell,
+            clock=self._clock,
+            rng=self._rng,
+            scan=scan,
         )
-        self._others = others
         self._name = name
         self._mail = mail
         self._policy: Final = policy
@@ -152,9 +145,6 @@ class BitChatTransport:
         self._told: Final = Told(self._identity.fingerprint, self._near, self.dropped)
         self._sendings: Final = Sendings(self._step, self._say)
         self._timer: asyncio.TimerHandle | None = None
-        self._finding: asyncio.Task[None] | None = None
-        self._trouble: str | None = "it has not been started"
-        self._ended = False
         self._stepped = 0.0
         self.on_traced: Callable[[Traced], None] | None = None
         self.on_mail: Callable[[MailState], None] | None = None
@@ -176,7 +166,7 @@ class BitChatTransport:
 
     def join(self, others: LinkSource) -> None:
         """Let links that are no Bluetooth join the mesh, from the next start on."""
-        self._others = others
+        self._links.others = others
 
     async def initialize(self) -> None:
         """Take the adapter, and begin to look for others; without one, other links go on alone.
@@ -187,19 +177,12 @@ class BitChatTransport:
         await self.shutdown()
         self._mesh = self._make_mesh()
         self._near.begin(self._mesh.peers)
-        self._ended = False
         self._stepped = self._now()
-        self._trouble = None
         try:
             await self._links.start()
-        except RadioUnavailable as error:
-            self._trouble = str(error)
-            if self._others is None:
-                self._mesh = None
-                raise TransportUnavailable(str(error)) from error
-            self._find()
-        if self._others is not None:
-            await self._others.start()
+        except TransportUnavailable:
+            self._mesh = None
+            raise
         self._step(Wake())
 
     async def send(
@@ -278,9 +261,9 @@ class BitChatTransport:
         """
         while (event := self._told.take()) is None:
             self._running()
-            if self._ended:
+            if self._links.ended:
                 await self.shutdown()
-                raise TransportUnavailable(self._trouble or "the adapter is gone")
+                raise TransportUnavailable(self._links.trouble or "the adapter is gone")
             self._told.woken.clear()
             await self._told.woken.wait()
         return event
@@ -294,21 +277,15 @@ class BitChatTransport:
     async def shutdown(self) -> None:
         """Say that this node leaves, end all links, and let go of the adapter."""
         mesh, self._mesh = self._mesh, None
-        finding, self._finding = self._finding, None
-        if finding is not None:
-            finding.cancel()
-            await asyncio.wait({finding})
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if mesh is not None:
             for action in mesh.handle(Leave(), self._now()):
                 if isinstance(action, SendFrame):
-                    self._frame(action)
-            await self._links.drain(DRAIN_S)
-            self._trouble = "it has been stopped" if self._trouble is None else self._trouble
-        if self._others is not None:
-            await self._others.stop()
+                    self._links.send(action)
+            await self._links.drain()
+            self._links.trouble = self._links.trouble or "it has been stopped"
         await self._links.stop()
         self._near.end()
         self._sendings.clear()
@@ -357,11 +334,8 @@ class BitChatTransport:
         if self._mesh is None:
             return
         match news:
-            case AdapterChanged(reason, final):
-                self._trouble = reason
-                self._ended = final and self._others is None
-                if final and self._others is not None:
-                    self._find()
+            case AdapterChanged():
+                self._links.changed(news)
                 self._say(CapabilitiesChanged(self.type))
                 return
             case LinkUp(link):
@@ -378,26 +352,8 @@ class BitChatTransport:
 
     def _changes(self, link: Link) -> None:
         """A first link comes, or the last one went: without an adapter, that is what matters."""
-        if self._trouble is not None and not self._near.links - {link}:
+        if self._links.trouble is not None and not self._near.links - {link}:
             self._say(CapabilitiesChanged(self.type))
-
-    def _find(self) -> None:
-        if self._finding is None or self._finding.done():
-            self._finding = background(self._look_for_adapter(), "ble-adapter")
-
-    async def _look_for_adapter(self) -> None:
-        """Try to take an adapter again and again, while other links go on alone."""
-        failures = 0
-        while True:
-            await self._clock.sleep(LOOK_AGAIN.after(failures, self._rng.random))
-            await self._links.stop()
-            try:
-                await self._links.start()
-            except RadioUnavailable as error:
-                self._trouble = str(error)
-                failures += 1
-            else:
-                return  # what it says by `tell` follows
 
     def _make_mesh(self) -> Mesh:
         return Mesh(
@@ -416,30 +372,21 @@ class BitChatTransport:
             return
         now = self._now()
         if now < self._stepped - BACK_S:
-            self._trouble = f"the clock went back by {self._stepped - now:.0f} s"
-            self._ended = True  # all that waits in the mesh does so for a time of day
+            self._links.trouble = f"the clock went back by {self._stepped - now:.0f} s"
+            self._links.ended = True  # all that waits in the mesh does so for a time of day
             self._told.woken.set()
             return
         self._stepped = now
         for action in self._mesh.handle(event, now):
             match action:
                 case SendFrame():
-                    self._frame(action)
+                    self._links.send(action)
                 case WakeAt(at):
                     self._arm(at)
                 case Disconnect(link):
-                    if self._others is not None and self._others.owns(link):
-                        self._others.disconnect(link, LEAVE_S)
-                    else:
-                        self._links.disconnect(link, LEAVE_S)
+                    self._links.disconnect(link)
                 case _:
                     self._hear(action)
-
-    def _frame(self, frame: SendFrame) -> None:
-        if self._others is not None and self._others.owns(frame.link):
-            self._others.send(frame)
-        else:
-            self._links.send(frame)
 
     def _hear(self, news: News) -> None:
         match news:
@@ -466,7 +413,7 @@ class BitChatTransport:
 
     def _reason(self) -> str | None:
         """Why nobody can be reached; over a link of another kind somebody can."""
-        return None if self._near.links else self._trouble
+        return None if self._near.links else self._links.trouble
 
     def _arm(self, at: float) -> None:
         if self._timer is not None:
@@ -479,7 +426,7 @@ class BitChatTransport:
 
     def _running(self) -> Mesh:
         if self._mesh is None:
-            raise TransportUnavailable(f"BitChat does not run: {self._trouble}")
+            raise TransportUnavailable(f"BitChat does not run: {self._links.trouble}")
         return self._mesh
 
     def _now(self) -> float:

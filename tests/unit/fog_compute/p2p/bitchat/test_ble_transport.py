@@ -56,10 +56,11 @@ class Node:
     def __init__(self, ether: Ether, number: int, identity: Identity | None = None) -> None:
         self.identity = identity or Identity.new()
         self.ether, self.number = ether, number
+        self.radio = ether.radio(number, interval_ms=20.0)
         self.transport = BitChatTransport(
             self.identity,
             name=f"node {number}",
-            radio=ether.radio(number, interval_ms=20.0),
+            radio=self.radio,
             scan=QUICK,
             rng=Random(number),
         )
@@ -308,7 +309,8 @@ async def test_adapter_that_is_pulled_out_ends_the_run_and_another_start_begins_
     line: Callable[[int], Awaitable[list[Node]]],
 ) -> None:
     first, second = await line(2)
-    hci = first.transport._radio._hci  # type: ignore[attr-defined]
+    hci = first.radio._hci
+    assert hci is not None
     assert first.reader is not None
     first.ether.unplug(hci.source)
     with pytest.raises(TransportUnavailable, match="unplugged"):
