@@ -73,6 +73,10 @@ $(VENV)/interop.stamp: requirements/interop.txt $(VENV)/deps.stamp
 	@$(BIN)/uv pip sync --quiet --require-hashes --python $(VENV)/interop/bin/python requirements/interop.txt
 	@touch $@
 
+.PHONY: test-bluez
+test-bluez: build ## Try the Bluetooth radio on a real BlueZ in a virtual machine: some ten minutes
+	$(BIN)/python -m tests.bluez.guest
+
 .PHONY: coverage
 coverage: build postgres ## Measure which branches of each package the tests take: 90 % of each, half an hour
 	$(BIN)/coverage erase

@@ -16,7 +16,8 @@ import pytest_asyncio
 
 from fog_compute.p2p.bitchat.ble_transport import BitChatTransport
 from fog_compute.p2p.bitchat.radio.bluez import BluezRadio
-from fog_compute.p2p.bitchat.radio.bluez_bus import ADAPTER, DEVICE, BluezBus, CallFailed
+from fog_compute.p2p.bitchat.radio.bluez_bus import ADAPTER, DEVICE, BluezBus
+from fog_compute.p2p.bitchat.radio.bluez_reasons import CallFailed
 from fog_compute.p2p.core.contacts import PeerBook
 from fog_compute.p2p.core.identity import Identity
 from fog_compute.p2p.core.messages import (

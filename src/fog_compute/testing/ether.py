@@ -107,15 +107,26 @@ class Ether(LocalLink):
 
         return attach
 
-    def controller(self, number: int, source: Any = None, sink: Any = None) -> Controller:
+    def controller(
+        self, number: int, source: Any = None, sink: Any = None, public: str = ""
+    ) -> Controller:
         """A new controller for a node, in place of the one that it had.
 
         Args:
             number: of the node.
             source: where its host's packets come from, if that is elsewhere;
             sink: and where its own go to.
+            public: its public address, which the host may use in place of a random one.
         """
-        made = _Adapter(f"node {number}", host_source=source, host_sink=sink, link=self)
+        made = _Adapter(
+            f"node {number}",
+            host_source=source,
+            host_sink=sink,
+            link=self,
+            public_address=public or None,
+        )
+        if public:
+            self._owners[made.public_address] = made
         made.le_acl_data_packet_length = _ACL_BYTES
         made.total_num_le_acl_data_packets = 64
         for other, known in tuple(self._numbers.items()):
@@ -223,14 +234,11 @@ class Ether(LocalLink):
         """Whether one may connect to the other now: of two who want to, one does."""
         if one.pending_le_connection is None:
             return False
-        if other.random_address in one.le_connections or one.random_address in other.le_connections:
+        ours, theirs = _address(one), _address(other)
+        if theirs in one.le_connections or ours in other.le_connections:
             return False
         crossing = other.pending_le_connection
-        return (
-            crossing is None
-            or crossing.peer_address != one.random_address
-            or bytes(one.random_address) < bytes(other.random_address)
-        )
+        return crossing is None or crossing.peer_address != ours or bytes(ours) < bytes(theirs)
 
     def _after(self, call: Callable[..., None], *args: object) -> None:
         loop = asyncio.get_running_loop()
@@ -238,6 +246,12 @@ class Ether(LocalLink):
             loop.call_later(self._delay_s, call, *args)
         else:
             loop.call_soon(call, *args)
+
+
+def _address(controller: Controller) -> hci.Address:
+    """The address with which a host of ours, or BlueZ, connects and is connected to."""
+    public = controller.public_address
+    return public if any(bytes(public)) else controller.random_address
 
 
 def _hush() -> None:

@@ -17,7 +17,7 @@ from fog_compute.p2p.bitchat.events import Link, SendFrame
 from fog_compute.p2p.bitchat.managed_flood import Copy, FloodPolicy, ManagedFlood, Relay
 from fog_compute.p2p.bitchat.mesh.frames import Frames, FramesPolicy, Lost, Urgency
 from fog_compute.p2p.bitchat.mesh.news import PartSent
-from fog_compute.p2p.bitchat.wire.fragments import FRAME_BYTES, MAX_PIECES, SET_ID_BYTES, cut
+from fog_compute.p2p.bitchat.wire.fragments import MAX_PIECES, SAFE_FRAME_BYTES, SET_ID_BYTES, cut
 from fog_compute.p2p.bitchat.wire.kinds import BROADCAST, Kind
 from fog_compute.p2p.bitchat.wire.packet import Packet
 
@@ -166,7 +166,7 @@ class Outbound:
     def hand(self, packet: Packet, link: Link) -> bool:
         """Give a packet to one neighbour, as it is; False if there is no room."""
         pieces = self._pieces(packet, (link,))
-        return all(self._frames.put(link, one.on_air, urgency(one), None) for one in pieces)
+        return all(self._frames.put(link, _frame(one), urgency(one), None) for one in pieces)
 
     def heard(self, key: bytes, packet: Packet, link: Link, now: float) -> None:
         """Pass a packet on that came in and was found good, if that helps anybody."""
@@ -210,8 +210,11 @@ class Outbound:
             about = (relay.key, relay.ttl)
             data = made.get(about)
             if data is None:
-                data = made[about] = relay.packet.with_ttl(relay.ttl).on_air
-            if len(data) > self._mtus[relay.link]:
+                data = made[about] = _frame(relay.packet.with_ttl(relay.ttl))
+            room = self._mtus[relay.link]
+            if relay.packet.kind != Kind.FRAGMENT:  # pieces have no pieces
+                room = min(room, SAFE_FRAME_BYTES)
+            if len(data) > room:
                 put = self._put_cut(relay)
             else:
                 how = urgency(relay.packet)
@@ -231,8 +234,9 @@ class Outbound:
         """Give a packet in pieces to a neighbour whose link takes less than others do."""
         whole, mtu = relay.packet.with_ttl(relay.ttl), self._mtus[relay.link]
         if whole.kind == Kind.FRAGMENT or mtu < SMALLEST_FRAME_BYTES:
-            return False  # pieces have no pieces
-        pieces = cut(whole, self._rng.randbytes(SET_ID_BYTES), frame=mtu, pieces=MAX_PIECES)
+            return False
+        frame = min(mtu, SAFE_FRAME_BYTES)
+        pieces = cut(whole, self._rng.randbytes(SET_ID_BYTES), frame=frame, pieces=MAX_PIECES)
         return all(
             self._frames.put(relay.link, one.on_air, urgency(whole), None, relay.source)
             for one in pieces
@@ -240,9 +244,10 @@ class Outbound:
 
     def _pieces(self, packet: Packet, links: Iterable[Link]) -> list[Packet]:
         """A packet as frames that these links take, but for those that take next to nothing."""
-        room = min((self._mtus.get(link, FRAME_BYTES) for link in links), default=FRAME_BYTES)
-        room = max(SMALLEST_FRAME_BYTES, min(FRAME_BYTES, room))
-        if len(packet.on_air) <= room or packet.kind == Kind.FRAGMENT:
+        most = SAFE_FRAME_BYTES
+        room = min((self._mtus.get(link, most) for link in links), default=most)
+        room = max(SMALLEST_FRAME_BYTES, min(most, room))
+        if len(_frame(packet)) <= room or packet.kind == Kind.FRAGMENT:
             return [packet]
         return cut(packet, self._rng.randbytes(SET_ID_BYTES), frame=room, pieces=MAX_PIECES)
 
@@ -259,6 +264,12 @@ class Outbound:
         for one in lost:
             if one.about is not None:
                 self._flood.lost(one.about[0], one.link, one.about[1])
+
+
+def _frame(packet: Packet) -> bytes:
+    """A packet as a link is given it: of padding no more than goes everywhere."""
+    data = packet.on_air
+    return data[:SAFE_FRAME_BYTES] if len(packet.wire) <= SAFE_FRAME_BYTES else data
 
 
 AHEAD: Final = 64

@@ -21,7 +21,14 @@ from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from fog_compute.p2p.bitchat.radio.central import SEND_S, BleakCentral
+from fog_compute.p2p.bitchat.radio.bluez_offer import ADVERTISEMENT_PATH, BluezOffer
+from fog_compute.p2p.bitchat.radio.bluez_reasons import (
+    CallFailed,
+    choose,
+    read_block,
+    without_bluez,
+)
+from fog_compute.p2p.bitchat.radio.central import SEND_S, STOP_S, BleakCentral
 from fog_compute.p2p.bitchat.radio.interface import (
     EXTRA,
     SHORTEST_FRAME,
@@ -46,12 +53,6 @@ if TYPE_CHECKING:
     from fog_compute.p2p.bitchat.radio.bluez_bus import BluezBus
 
 __all__ = ["BluezRadio"]
-
-GATT: Final = "org.bluez.GattManager1"
-ADVERTISING: Final = "org.bluez.LEAdvertisingManager1"
-
-VISIBLE_S: Final = 0.2
-"""Seconds until others see a service that was registered."""
 
 SAME_S: Final = 0.5
 """Seconds in which the same bytes are not written to one socket twice."""
@@ -83,13 +84,13 @@ class BluezRadio:
 
     __slots__ = (
         "_adapter",
-        "_advertised",
         "_bus",
         "_central",
+        "_connected",
         "_early",
         "_events",
         "_links",
-        "_peripheral",
+        "_offer",
         "_reason",
         "_tasks",
         "_wanted",
@@ -110,7 +111,8 @@ class BluezRadio:
         self._tasks: Final[set[asyncio.Task[None]]] = set()
         self._reason: str | None = "the driver was not started"
         self._adapter = ""
-        self._peripheral = self._advertised = False
+        self._connected: frozenset[str] = frozenset()
+        self._offer: BluezOffer | None = None
         self._bus: BluezBus | None = None
 
     async def start(self) -> None:
@@ -120,7 +122,6 @@ class BluezRadio:
 
             from fog_compute.p2p.bitchat.radio.bluez_bus import BluezBus
             from fog_compute.p2p.bitchat.radio.bluez_service import (
-                ADVERTISEMENT_PATH,
                 Advertisement,
                 Characteristic,
                 Service,
@@ -142,16 +143,16 @@ class BluezRadio:
             await self.stop()
             self._reason = str(error)
             raise
-        await self._take()
+        await self._take(self._bus)
 
     async def stop(self) -> None:
         """See `Radio.stop`."""
         for task in tuple(self._tasks):
             task.cancel()
-        await self._central.stop()
-        for link in tuple(self._links):
-            with contextlib.suppress(Exception):
-                await asyncio.wait_for(self.disconnect(link), 2.0)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STOP_S):
+                ours = map(self.disconnect, tuple(self._links))
+                await asyncio.gather(self._central.stop(), *ours)
         self._lose("the driver was stopped", tell=False)
         bus, self._bus = self._bus, None
         if bus is not None:
@@ -165,28 +166,9 @@ class BluezRadio:
 
     async def advertise(self, on: bool) -> None:
         """See `Radio.advertise`."""
-        from fog_compute.p2p.bitchat.radio.bluez_bus import CallFailed
-        from fog_compute.p2p.bitchat.radio.bluez_service import ADVERTISEMENT_PATH
-
-        bus = self._usable()
-        if on == self._advertised:
-            return
-        path = f"/org/bluez/{self._adapter}"
-        try:
-            if not on:
-                self._advertised = False
-                await bus.call(
-                    path, ADVERTISING, "UnregisterAdvertisement", "o", ADVERTISEMENT_PATH
-                )
-                return
-            if not self._peripheral:
-                raise RadioUnavailable(f"{self._adapter} takes no service of ours")
-            await bus.call(
-                path, ADVERTISING, "RegisterAdvertisement", "oa{sv}", ADVERTISEMENT_PATH, {}
-            )
-            self._advertised = True
-        except CallFailed as error:
-            raise RadioUnavailable(f"{self._adapter} does not advertise: {error}") from error
+        self._usable()
+        if self._offer is not None:
+            await self._offer.advertise(on)
 
     async def connect(self, address: str) -> None:
         """See `Radio.connect`."""
@@ -196,7 +178,7 @@ class BluezRadio:
 
     async def disconnect(self, link: Link) -> None:
         """See `Radio.disconnect`; one that another made ends with its connection."""
-        from fog_compute.p2p.bitchat.radio.bluez_bus import DEVICE, CallFailed
+        from fog_compute.p2p.bitchat.radio.bluez_bus import DEVICE
 
         if await self._central.disconnect(link):
             return
@@ -222,8 +204,10 @@ class BluezRadio:
 
     def state(self) -> RadioState:
         """See `Radio.state`."""
-        there = self._reason is None
-        return RadioState(there, there and self._peripheral, self._reason)
+        if self._offer is None:
+            return RadioState(central=False, peripheral=False, unavailable_because=self._reason)
+        limit = self._offer.limited_because
+        return RadioState(central=True, peripheral=limit is None, limited_because=limit)
 
     def _usable(self) -> BluezBus:
         if self._bus is None or self._reason is not None:
@@ -236,40 +220,23 @@ class BluezRadio:
 
         if self._bus is None:
             return "the driver was stopped"
-        paths = self._bus.having(ADAPTER)
-        names = [path.rpartition("/")[2] for path in paths]
-        if self._wanted and self._wanted not in names:
-            return f"there is no Bluetooth adapter {self._wanted}: plug it in"
-        if not names:
-            return "this machine has no Bluetooth adapter: plug one in"
-        for name, path in zip(names, paths, strict=True):
-            if self._wanted in ("", name) and self._bus.get(path, ADAPTER, "Powered"):
-                self._adapter = self._central.adapter = name
-                return None
-        name = self._wanted or names[0]
-        return f"the Bluetooth adapter {name} is switched off: bluetoothctl power on"
+        if not self._bus.there:
+            return without_bluez("")
+        adapters = {
+            path.rpartition("/")[2]: self._bus.interfaces(path)[ADAPTER]
+            for path in self._bus.having(ADAPTER)
+        }
+        name, reason = choose(adapters, self._wanted, read_block)
+        if reason is None:
+            self._adapter = self._central.adapter = name
+        return reason
 
-    async def _take(self) -> None:
+    async def _take(self, bus: BluezBus) -> None:
         """Register the service with the adapter that was chosen, and say that it is there."""
-        from fog_compute.p2p.bitchat.radio.bluez_bus import CallFailed
-        from fog_compute.p2p.bitchat.radio.bluez_service import APPLICATION_PATH
-
         self._reason = None
-        self._advertised = self._peripheral = False
-        try:
-            await self._usable().call(
-                f"/org/bluez/{self._adapter}",
-                GATT,
-                "RegisterApplication",
-                "oa{sv}",
-                APPLICATION_PATH,
-                {},
-            )
-            await asyncio.sleep(VISIBLE_S)
-            self._peripheral = True
-        except (CallFailed, RadioUnavailable):
-            pass  # a central alone; `advertise` says so
-        if self._reason is None:
+        self._offer = offer = BluezOffer(bus, self._adapter)
+        await offer.register(bus.interfaces(f"/org/bluez/{self._adapter}"))
+        if self._offer is offer:  # it did not go meanwhile
             self._events.put(Back())
 
     def _changed(self) -> None:
@@ -279,13 +246,26 @@ class BluezRadio:
         bus = self._bus
         if bus is None:
             return
-        if self._adapter:
-            if not bus.get(f"/org/bluez/{self._adapter}", ADAPTER, "Powered"):
-                adapter, self._adapter = self._adapter, ""
-                self._lose(self._look() or f"the Bluetooth adapter {adapter} is gone", tell=True)
-        elif self._reason is not None and self._look() is None:
-            self._reason = "the Bluetooth adapter is not ready yet"
-            self._run(self._take())
+        if self._adapter and not bus.get(f"/org/bluez/{self._adapter}", ADAPTER, "Powered"):
+            adapter, self._adapter = self._adapter, ""
+            self._lose(self._look() or f"the Bluetooth adapter {adapter} is gone", tell=True)
+        if not self._adapter and self._reason is not None:
+            reason = self._look()
+            if reason is None:
+                self._reason = "the Bluetooth adapter is not ready yet"
+                self._run(self._take(bus))
+            elif reason != self._reason:
+                self._reason = reason
+                self._events.put(Gone(reason))
+        here = f"/org/bluez/{self._adapter}/"
+        connected = frozenset(
+            path
+            for path in bus.having(DEVICE)
+            if path.startswith(here) and bus.get(path, DEVICE, "Connected")
+        )
+        if connected - self._connected and self._offer is not None:
+            self._run(self._offer.go_on())
+        self._connected = connected
         for link, known in tuple(self._links.items()):
             if not bus.get(known.path, DEVICE, "Connected"):
                 self._close(link, "disconnected")
@@ -365,7 +345,8 @@ class BluezRadio:
                     self._close(link, "not subscribed any more")
 
     def _released(self) -> None:
-        self._advertised = False
+        if self._offer is not None:
+            self._offer.advertised = False
 
     def _close(self, link: Link, reason: str) -> None:
         known = self._links.pop(link, None)
@@ -374,8 +355,10 @@ class BluezRadio:
 
     def _lose(self, reason: str, *, tell: bool) -> None:
         was, self._reason = self._reason, reason
-        self._peripheral = self._advertised = False
         self._adapter = self._central.adapter = ""
+        if self._offer is not None:
+            self._offer.end()
+            self._offer = None
         self._early.clear()
         self._central.lose(reason)
         for link in tuple(self._links):
@@ -385,7 +368,7 @@ class BluezRadio:
 
     async def _forget(self, device: BLEDevice) -> None:
         """Let BlueZ forget a device: after a failed attempt it otherwise fails again and again."""
-        from fog_compute.p2p.bitchat.radio.bluez_bus import ADAPTER, CallFailed
+        from fog_compute.p2p.bitchat.radio.bluez_bus import ADAPTER
 
         details = device.details
         path = str(details.get("path", "")) if isinstance(details, dict) else ""

@@ -8,13 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from dbus_fast import BusType, Message, MessageType, Variant
+from dbus_fast import BusType, Message, MessageFlag, MessageType, Variant
 from dbus_fast.aio import MessageBus
 from dbus_fast.errors import DBusFastError
 
+from fog_compute.p2p.bitchat.radio.bluez_reasons import (
+    CallFailed,
+    without_bluez,
+    without_bus,
+)
 from fog_compute.p2p.bitchat.radio.interface import RadioUnavailable
 
-__all__ = ["ADAPTER", "DEVICE", "BluezBus", "CallFailed"]
+__all__ = ["ADAPTER", "DEVICE", "BluezBus"]
 
 ADAPTER: Final = "org.bluez.Adapter1"
 DEVICE: Final = "org.bluez.Device1"
@@ -24,10 +29,6 @@ PROPERTIES: Final = "org.freedesktop.DBus.Properties"
 BLUEZ: Final = "org.bluez"
 DAEMON: Final = "org.freedesktop.DBus"
 
-NO_BUS: Final = "this machine has no system D-Bus, over which Bluetooth is reached"
-SILENT_BUS: Final = "the system D-Bus, over which Bluetooth is reached, does not answer"
-NO_BLUEZ: Final = "no Bluetooth service runs here: install bluez, and start bluetoothd"
-
 RULES: Final = (
     f"type='signal',sender='{BLUEZ}',interface='{OBJECTS}'",
     f"type='signal',sender='{BLUEZ}',interface='{PROPERTIES}',member='PropertiesChanged'",
@@ -35,20 +36,21 @@ RULES: Final = (
 )
 
 
-class CallFailed(Exception):
-    """BlueZ refused a call; the text is its error's name and message."""
-
-
 class BluezBus:
-    """A connection to BlueZ, and what it has: properties by object path and interface."""
+    """A connection to BlueZ, and what it has: properties by object path and interface.
 
-    __slots__ = ("_bus", "_changed", "_objects")
+    Attributes:
+        there: whether bluetoothd runs, as far as was told.
+    """
+
+    __slots__ = ("_bus", "_changed", "_objects", "there")
 
     def __init__(self, changed: Callable[[], None]) -> None:
         """``changed`` is called after adapters or devices came, went or changed."""
         self._changed: Final = changed
         self._objects: Final[dict[str, dict[str, dict[str, Any]]]] = {}
         self._bus: MessageBus | None = None
+        self.there = False
 
     async def open(self) -> MessageBus:
         """Connect, and learn what there is.
@@ -58,28 +60,24 @@ class BluezBus:
         """
         try:
             bus = await MessageBus(bus_type=BusType.SYSTEM, negotiate_unix_fd=True).connect()
-        except FileNotFoundError as error:
-            raise RadioUnavailable(f"{NO_BUS}: install dbus and bluez, and start them") from error
-        except OSError as error:
-            why = (error.strerror or type(error).__name__).lower()
-            raise RadioUnavailable(f"{SILENT_BUS} ({why}): see that dbus runs") from error
-        except (DBusFastError, ValueError) as error:
-            why = type(error).__name__
-            raise RadioUnavailable(f"{SILENT_BUS} ({why}): see that dbus runs") from error
+        except (DBusFastError, OSError, ValueError) as error:
+            raise RadioUnavailable(without_bus(error)) from error
         self._bus = bus
         bus.add_message_handler(self._heard)
         try:
             for rule in RULES:
                 await self._ask(DAEMON, "/org/freedesktop/DBus", DAEMON, "AddMatch", "s", rule)
             await self._learn()
+            self.there = True
         except CallFailed as error:
             await self.close()
-            raise RadioUnavailable(f"{NO_BLUEZ} ({error})") from error
+            raise RadioUnavailable(without_bluez(error.name)) from error
         return bus
 
     async def close(self) -> None:
         """Disconnect; safe to call again."""
         bus, self._bus = self._bus, None
+        self.there = False
         self._objects.clear()
         if bus is not None:
             bus.disconnect()
@@ -97,6 +95,10 @@ class BluezBus:
     def get(self, path: str, interface: str, name: str) -> object:
         """A property as it was last told; None if there is none."""
         return self._objects.get(path, {}).get(interface, {}).get(name)
+
+    def interfaces(self, path: str) -> dict[str, dict[str, Any]]:
+        """The properties of an object, by interface; nothing if there is none."""
+        return self._objects.get(path, {})
 
     def having(self, *interfaces: str) -> list[str]:
         """The paths of all objects that have these interfaces, in order."""
@@ -124,6 +126,7 @@ class BluezBus:
             member=member,
             signature=signature,
             body=list(body),
+            flags=MessageFlag.NO_AUTOSTART,  # starting it takes D-Bus up to 25 s where it cannot
         )
         try:
             reply = await self._bus.call(message)
@@ -131,7 +134,8 @@ class BluezBus:
             raise CallFailed(f"{error}") from error
         if reply.message_type is MessageType.ERROR:
             said = reply.body[0] if reply.body and isinstance(reply.body[0], str) else ""
-            raise CallFailed(f"{reply.error_name} {said}".strip())
+            name = reply.error_name or ""
+            raise CallFailed(f"{name} {said}".strip(), name)
         return list(reply.body)
 
     def _heard(self, message: Message) -> None:
@@ -156,7 +160,8 @@ class BluezBus:
                 for name in gone:
                     properties.pop(name, None)
             case "NameOwnerChanged" if message.body and message.body[0] == BLUEZ:
-                if not message.body[2]:
+                self.there = bool(message.body[2])
+                if not self.there:
                     self._objects.clear()  # bluetoothd ended; what comes back is told
             case _:
                 return

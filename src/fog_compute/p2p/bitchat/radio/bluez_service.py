@@ -21,20 +21,17 @@ from dbus_fast.annotations import (
 )
 from dbus_fast.service import ServiceInterface, dbus_method, dbus_property
 
+from fog_compute.p2p.bitchat.radio.bluez_offer import APPLICATION_PATH
 from fog_compute.p2p.bitchat.radio.interface import CHARACTERISTIC, MTU, SERVICE
 
 __all__ = [
-    "ADVERTISEMENT_PATH",
-    "APPLICATION_PATH",
     "Advertisement",
     "Characteristic",
     "Service",
 ]
 
-APPLICATION_PATH: Final = "/org/fogcompute/bitchat"
 SERVICE_PATH: Final = f"{APPLICATION_PATH}/service0"
 CHARACTERISTIC_PATH: Final = f"{SERVICE_PATH}/char0"
-ADVERTISEMENT_PATH: Final = f"{APPLICATION_PATH}/advertisement0"
 
 Strings = Annotated[list[str], DBusSignature("as")]
 Acquired = Annotated[tuple[int, int], DBusSignature("hq")]

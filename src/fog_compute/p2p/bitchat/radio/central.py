@@ -33,10 +33,13 @@ if TYPE_CHECKING:
     from bleak.backends.device import BLEDevice
     from bleak.backends.scanner import AdvertisementData
 
-__all__ = ["SEND_S", "BleakCentral"]
+__all__ = ["SEND_S", "STOP_S", "BleakCentral"]
 
 SEND_S: Final = 5.0
 """Seconds after which a frame that nobody takes is given up."""
+
+STOP_S: Final = 6.0
+"""Seconds in which links end. BlueZ takes two, and does not go on for a program that has left."""
 
 NO_RSSI: Final = -127
 """What bleak says where the system tells no signal strength."""
@@ -190,9 +193,10 @@ class BleakCentral:
     async def stop(self) -> None:
         """End scanning and all links."""
         await self.scan(False)
-        for link in tuple(self._links):
+        if self._links:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.disconnect(link), 2.0)
+                async with asyncio.timeout(STOP_S):
+                    await asyncio.gather(*map(self.disconnect, tuple(self._links)))
 
     def _with(self) -> dict[str, Any]:
         return {"bluez": {"adapter": self.adapter}} if self.adapter else {}

@@ -79,11 +79,13 @@ class RadioState:
         central: it can scan and connect.
         peripheral: it can advertise and be connected to.
         unavailable_because: why it can do neither, and what to do; None when it can do one.
+        limited_because: why it can do one alone; None otherwise.
     """
 
     central: bool
     peripheral: bool
     unavailable_because: str | None = None
+    limited_because: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +144,7 @@ class Gone:
     """The adapter cannot be used any more; all its links were closed before.
 
     Attributes:
-        reason: why, and what to do.
+        reason: why, and what to do; where that changes, it is told again.
         final: the driver does not look for it; to start it anew does.
     """
 

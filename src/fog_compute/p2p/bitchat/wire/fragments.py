@@ -9,7 +9,7 @@ offset   bytes   field
 8        2       index of this piece, from 0
 10       2       number of pieces, 1 to 10,000
 12       1       kind of the packet in pieces
-13       n       piece of that packet's bytes, 469 at most in frames of 512
+13       n       piece of that packet's bytes, 469 at most in frames of 512; ours have 467
 =======  ======  ==================================================================================
 
 A fragment has the sender, recipient, time, TTL and route of its packet, and no signature: the
@@ -40,6 +40,7 @@ __all__ = [
     "MANY_TAKE",
     "MAX_PIECES",
     "PIECES",
+    "SAFE_FRAME_BYTES",
     "SET_ID_BYTES",
     "Assembly",
     "AssemblyPolicy",
@@ -53,8 +54,10 @@ PIECES: Final = 256
 """The pieces of a set that every program takes."""
 FRAME_BYTES: Final = 512
 """The longest attribute of GATT, and so the longest frame that goes in one piece."""
-MANY_TAKE: Final = 256 * 469
-"""Bytes of the longest packet that every program takes in pieces."""
+SAFE_FRAME_BYTES: Final = 510
+"""The longest frame of ours: BlueZ 5.63 to 5.68 takes a write of two bytes more, and drops it."""
+MANY_TAKE: Final = PIECES * (SAFE_FRAME_BYTES - 43)
+"""Bytes of the longest packet that every program takes in pieces of ours, 467 bytes each."""
 HEAD: Final = SET_ID_BYTES + 5
 SMALLEST: Final = 64
 OVERHEAD: Final = 1_024
@@ -108,7 +111,7 @@ class Fragment(msgspec.Struct, frozen=True):
 
 
 def cut(
-    whole: Packet, set_id: bytes, *, frame: int = FRAME_BYTES, pieces: int = PIECES
+    whole: Packet, set_id: bytes, *, frame: int = SAFE_FRAME_BYTES, pieces: int = PIECES
 ) -> list[Packet]:
     """The fragments of a packet, in their order.
 

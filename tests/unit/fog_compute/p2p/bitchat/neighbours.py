@@ -57,6 +57,7 @@ class Tried:
             **more,  # type: ignore[arg-type]  # fields by name
         )
         self.sent: list[tuple[int, Packet]] = []
+        self.frames: list[int] = []
         self.news: list[object] = []
         self.wake: float | None = None
         for link in links:
@@ -69,6 +70,7 @@ class Tried:
         for action in self.mesh.handle(event, self.now):
             if isinstance(action, SendFrame):
                 self.sent.append((action.link, decode(action.data)))
+                self.frames.append(len(action.data))
                 heard += self.do(FrameSent(action.link, action.token, True))
             elif isinstance(action, WakeAt):
                 self.wake = action.at

@@ -77,10 +77,12 @@ def test_fragments_are_like_their_packet_and_fit_a_frame() -> None:
             assert (one.sender, one.recipient, one.signature) == (SENDER, made.recipient, None)
 
 
-def test_pieces_for_one_recipient_have_469_bytes() -> None:
-    parts = cut(hello(body=Random(3).randbytes(1_000), recipient=BROADCAST), set_id(1))
+@pytest.mark.parametrize(("frame", "piece"), [(None, 467), (512, 469), (182, 139)])
+def test_pieces_for_one_recipient_fill_their_frames(frame: int | None, piece: int) -> None:
+    whole = hello(body=Random(3).randbytes(1_000), recipient=BROADCAST)
+    parts = cut(whole, set_id(1)) if frame is None else cut(whole, set_id(1), frame=frame)
 
-    assert len(Fragment.decode(parts[0].payload).piece) == 469
+    assert len(Fragment.decode(parts[0].payload).piece) == piece
 
 
 def test_a_fragment_has_these_bytes() -> None:

@@ -26,6 +26,7 @@ from fog_compute.p2p.bitchat.mesh.news import (
 )
 from fog_compute.p2p.bitchat.mesh.public import MAX_PUBLIC_BYTES, Parked
 from fog_compute.p2p.bitchat.wire.announce import Announce
+from fog_compute.p2p.bitchat.wire.fragments import cut
 from fog_compute.p2p.bitchat.wire.gcs import build
 from fog_compute.p2p.bitchat.wire.kinds import Kind
 from fog_compute.p2p.bitchat.wire.packet import decode, packet
@@ -259,6 +260,40 @@ def test_long_message_goes_in_pieces_and_comes_together() -> None:
     receiver.get(5, own)
     assert texts(receiver.get(5, *reversed(pieces))) == [text]
     assert texts(receiver.get(5, *pieces)) == []
+
+
+@pytest.mark.parametrize("size", [430, 450, 480, 481, 482, 483, 497])
+def test_frames_of_ours_have_no_length_that_some_radios_drop(size: int) -> None:
+    """INV-BITCHAT-21: BlueZ 5.66 takes writes of 511 and 512 bytes, and drops them."""
+    ann, bob = Person(1), Person(2)
+    tried = Tried(1, 2)
+    tried.get(1, ann.announce(NOW))
+    tried.get(2, bob.announce(NOW))
+    body = Random(size).randbytes(size - 16)
+    made = ann.make(Kind.NOISE_ENCRYPTED, body, NOW, signed=False, recipient=bob.peer_id)
+    tried.frames.clear()
+    tried.get(1, made)
+    tried.wait(1.0)
+    text = "".join(map(chr, Random(size).choices(range(33, 127), k=size - 86)))
+    tried.get(1, ann.text(text, NOW))
+    tried.do(SayAll("t", text))
+    tried.wait(2.0)
+    assert max(tried.frames) in range(300, 511)
+    through = [one for link, one in tried.take() if link == 2 and one.kind == made.kind]
+    assert [one.wire[3:] for one in through] == [made.wire[3:]] * (len(made.wire) < 511)
+
+
+def test_piece_of_the_longest_length_is_passed_on_as_it_came() -> None:
+    ann, bob = Person(1), Person(2)
+    tried = Tried(1, 2)
+    tried.get(1, ann.announce(NOW))
+    tried.get(2, bob.announce(NOW))
+    whole = ann.make(Kind.NOISE_ENCRYPTED, bytes(1_000), NOW, signed=False, recipient=bob.peer_id)
+    piece, *_ = cut(whole, b"8 random", frame=512)
+    tried.frames.clear()
+    tried.get(1, piece)
+    tried.wait(1.0)
+    assert 512 in tried.frames
 
 
 def test_link_that_takes_little_gets_pieces_and_the_others_whole_packets() -> None:

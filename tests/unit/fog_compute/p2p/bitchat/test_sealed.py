@@ -181,7 +181,7 @@ def test_file_of_more_pieces_than_a_program_takes_is_not_sent_to_it() -> None:
     tried, ann = Tried(1), Person(1)
     tried.get(1, ann.announce(NOW))
     tried.take()
-    fits, more = 256 * 469 - 256, 256 * 469 - 255
+    fits, more = 256 * 467 - 256, 256 * 467 - 255
     (sent,) = tried.do(SayTo("t", ann.peer_id, bytes(more)))
     assert isinstance(sent, Sent)
     assert (sent.state, str(fits) in sent.reason) == (SentState.FAILED, True)
