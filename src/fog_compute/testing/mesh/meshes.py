@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from random import Random
 
+import betanet
 from fog_compute.p2p.bitchat.events import WakeAt
 from fog_compute.p2p.bitchat.mesh.engine import Mesh, MeshEvent, MeshPolicy
 from fog_compute.p2p.bitchat.mesh.news import SayAll, Sent, TextHeard
@@ -37,6 +39,12 @@ class Skewed:
         ]
 
 
+def seeded(policy: MeshPolicy, rng: Random) -> MeshPolicy:
+    """A policy by which prekeys are drawn from ``rng``, so that all is the same again."""
+    prekeys = replace(policy.couriers.prekeys, draw=lambda: betanet.NoiseSecret(rng.randbytes(32)))
+    return replace(policy, couriers=replace(policy.couriers, prekeys=prekeys))
+
+
 class World:
     """Engines, an air between them, and a record of what their owners heard.
 
@@ -58,6 +66,7 @@ class World:
         """Start the engines, and link them as the topology says."""
         rng = Random(seed)
         self.air = Air(model or AirModel(), rng, START)
+        policy = seeded(policy or MeshPolicy(), Random(seed))
         self.meshes = [
             Mesh(Identity(rng.randbytes(32)), f"node {number}", Random(rng.random()), policy=policy)
             for number in range(len(topology.places))

@@ -35,6 +35,7 @@ class PrekeyPolicy:
         unused_ms: and how long without any.
         seal_ms: age of a bundle of somebody else up to which anything is sealed to it.
         peers: bundles of others.
+        draw: draws a secret; simulations have one that is seeded.
     """
 
     low: int = 3
@@ -42,6 +43,7 @@ class PrekeyPolicy:
     unused_ms: int = 30 * DAY_MS
     seal_ms: int = 7 * DAY_MS
     peers: int = 200
+    draw: Callable[[], betanet.NoiseSecret] = betanet.NoiseSecret.generate
 
 
 class OwnPrekey(msgspec.Struct):
@@ -121,7 +123,7 @@ class OwnPrekeys:
                 del self._items[one.id]
         if len(self._unused()) < policy.low:
             while len(self._unused()) < MAX_PREKEYS:
-                secret = betanet.NoiseSecret.generate().to_bytes()
+                secret = policy.draw().to_bytes()
                 self._items[self._next_id] = OwnPrekey(self._next_id, secret, now_ms)
                 self._next_id = (self._next_id + 1) % (1 << 32)
         changed = self._unused() != before

@@ -22,6 +22,7 @@ class GossipPolicy:
         busy_s: between questions while something is said;
         ours_s: and of neighbours that short questions go to as well.
         idle_s: between questions otherwise.
+        prekeys_s: between questions for prekeys.
         lately_s: what came in the last so many seconds is in a short set.
         asked_s: for how long an answer may come.
         answers: questions of a neighbour that are answered, and asked of it,
@@ -39,6 +40,7 @@ class GossipPolicy:
     busy_s: float = 5.0
     ours_s: float = 10.0
     idle_s: float = 15.0
+    prekeys_s: float = 60.0
     lately_s: float = 6.0
     asked_s: float = 30.0
     answers: int = 8
@@ -93,6 +95,7 @@ class Neighbour:
     answers: Window
     short_answers: Window
     back_gap: float
+    prekeys_at: float
     asked_at: float | None = None
     back: Back | None = None
     backed_at: float = float("-inf")

@@ -121,6 +121,7 @@ class Gossip:
             Window(policy.answers, policy.window_s),
             Window(policy.short_answers, policy.window_s),
             policy.back_s[0],
+            now + policy.prekeys_s * self._rng.uniform(0.4, 1),
         )
 
     def down(self, link: Link) -> None:
@@ -137,6 +138,11 @@ class Gossip:
             source: the link that brought it; ``None`` if it is this node's own.
         """
         if packet.kind not in KEPT:
+            return
+        if packet.kind == Kind.PREKEY_BUNDLE:
+            # What a neighbour was given for itself alone is not what all others have.
+            if packet.ttl or packet.sync_answer:
+                self._store.keep(packet, now, source)
             return
         self._store.keep(packet, now, source)
         self._asked.clear()
@@ -266,6 +272,21 @@ class Gossip:
             began = mine[count - 1].packet.timestamp if cut else since
             self._short = since, SyncRequest(has, SAID, began)
         return self._short[1]
+
+    def wants_prekeys(self, link: Link, now: float) -> bool:
+        """Whether it is time to ask a neighbour for prekeys; it counts as asked."""
+        neighbour = self._neighbours.get(link)
+        if neighbour is None or neighbour.prekeys_at > now or not neighbour.asks.take(now):
+            return False
+        neighbour.prekeys_at = now + self._policy.prekeys_s
+        return True
+
+    def question_of_prekeys(self, now: float) -> SyncRequest:
+        """What this node has of everybody's prekeys."""
+        mine = list(self._store.fresh({Kind.PREKEY_BUNDLE}, now))
+        mine.sort(key=lambda one: -one.packet.timestamp)
+        has, _ = build_hashed([one.hash for one in mine])
+        return SyncRequest(has, frozenset({Kind.PREKEY_BUNDLE}))
 
     def may_ask(self, link: Link, now: float) -> bool:
         """Whether a neighbour may be asked for something particular now; it counts as asked."""

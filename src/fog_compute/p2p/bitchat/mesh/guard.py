@@ -68,6 +68,7 @@ class GuardPolicy:
         skew_s: how far a packet's time may be from now, either way.
         announce_s: how old an announce may be, but for one that answers a sync request.
         message_s: how old a public message, or an announce, may be that answers one;
+        bundle_s: and prekeys;
         answer_s: and anything else that does.
         frames_s: frames of 512 bytes a second that a link may bring over a long time; a longer one
             counts for several;
@@ -79,6 +80,7 @@ class GuardPolicy:
     skew_s: float = 120.0
     announce_s: float = 900.0
     message_s: float = 6 * 3600.0
+    bundle_s: float = 24 * 3600.0
     answer_s: float = 900.0
     frames_s: float = 400.0
     frames: float = 1_200.0
@@ -179,6 +181,8 @@ class Guard:
             return age <= (self._policy.message_s if packet.sync_answer else announce_s)
         if not packet.sync_answer:
             return age <= self._policy.skew_s
+        if packet.kind == Kind.PREKEY_BUNDLE:
+            return age <= self._policy.bundle_s
         message = packet.kind in (Kind.MESSAGE, Kind.GROUP_MESSAGE)
         return age <= (self._policy.message_s if message else self._policy.answer_s)
 

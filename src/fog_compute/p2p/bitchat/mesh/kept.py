@@ -28,9 +28,9 @@ __all__ = ["KEPT", "SAID", "Kept", "KeptPolicy", "Store", "in_turn"]
 SAID: Final = frozenset({Kind.MESSAGE, Kind.GROUP_MESSAGE})
 """What people say; it is kept for long."""
 
-KEPT: Final = SAID | {Kind.ANNOUNCE, Kind.FRAGMENT}
+KEPT: Final = SAID | {Kind.ANNOUNCE, Kind.FRAGMENT, Kind.PREKEY_BUNDLE}
 
-ONE_EACH: Final = frozenset({Kind.ANNOUNCE})
+ONE_EACH: Final = frozenset({Kind.ANNOUNCE, Kind.PREKEY_BUNDLE})
 """Kinds of which the newest of each peer counts."""
 
 
@@ -41,13 +41,17 @@ class KeptPolicy:
     Attributes:
         packets: that are kept, of each kind;
         size: and bytes of them as they came.
+        bundles: prekeys that are kept, of so many people.
         said_s: for how long what is said to all is kept;
+        bundles_s: and prekeys;
         other_s: and everything else.
     """
 
     packets: int = 1_000
     size: int = 2 << 20
+    bundles: int = 200
     said_s: float = 6 * 3600.0
+    bundles_s: float = 24 * 3600.0
     other_s: float = 900.0
 
 
@@ -102,10 +106,10 @@ class _Shelf:
                 del self.packets[one.source], self.bytes[one.source]
         return one
 
-    def trim(self, policy: KeptPolicy) -> None:
-        while len(self.items) > policy.packets:
+    def trim(self, packets: int, size: int) -> None:
+        while len(self.items) > packets:
             self._shed(self.packets)
-        while self.bytes.total() > policy.size and len(self.items) > 1:
+        while self.bytes.total() > size and len(self.items) > 1:
             self._shed(self.bytes)
 
     def _shed(self, shares: Counter[Link | None]) -> None:
@@ -140,10 +144,16 @@ class Store:
             self._note_away(one, now)
             return one
         shelf = self._shelves.setdefault(packet.kind, _Shelf())
-        shelf.put(packet.sender if packet.kind in ONE_EACH else one.id, one)
+        key = packet.sender if packet.kind in ONE_EACH else one.id
+        former = shelf.items.get(key)
+        if former is not None and former.packet.timestamp > packet.timestamp:
+            return former
+        shelf.put(key, one)
         while shelf.items and self.stale((first := next(iter(shelf.items.items())))[1].packet, now):
             shelf.pop(first[0])
-        shelf.trim(self._policy)
+        policy = self._policy
+        bundles = packet.kind == Kind.PREKEY_BUNDLE
+        shelf.trim(policy.bundles if bundles else policy.packets, policy.size)
         return one
 
     def go_away(self, peer_id: bytes, now: float) -> bool:
@@ -172,6 +182,8 @@ class Store:
         return now - packet.timestamp / 1000 > self._longest(packet.kind)
 
     def _longest(self, kind: int) -> float:
+        if kind == Kind.PREKEY_BUNDLE:
+            return self._policy.bundles_s
         return self._policy.said_s if kind in SAID else self._policy.other_s
 
     def _note_away(self, one: Kept, now: float) -> None:

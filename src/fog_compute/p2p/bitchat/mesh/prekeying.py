@@ -1,7 +1,8 @@
 """Prekeys in the mesh: a node's own are given to each neighbour, and now and then to all.
 
-Source: the prekey part of ``BLEService.swift`` of the app. It gives them to all at its start, too,
-and lets neighbours ask for those of others.
+What goes to all is kept for whoever asks for prekeys, its own and those of others (``gossip.py``).
+
+Source: the prekey part of ``BLEService.swift`` of the app. It gives them to all at its start, too.
 """
 
 from __future__ import annotations
@@ -74,7 +75,9 @@ class Prekeying:
         if self._publish_at is not None and self._publish_at <= now:
             self._publish_at = now + AGAIN_S * self._station.rng.uniform(0.9, 1.1)
             if self._station.outbound.links:
-                self._station.outbound.launch(self._made(now), now)
+                made = self._new(now)
+                self._station.gossip.keep(made, now)
+                self._station.outbound.launch(made, now)
 
     def used(self, now: float) -> None:
         """Something came that was sealed to one of them: it is offered no more."""
@@ -87,9 +90,10 @@ class Prekeying:
             return
         made = self._made(now)
         self._told |= peer.links
-        # It goes no further: with the last hop nobody passes it on.
-        self._station.outbound.hand(made.with_ttl(1), min(links))
+        # It goes no further, and nobody keeps it for others: it is younger than what all have.
+        self._station.outbound.hand(made.with_ttl(0), min(links))
         if self._publish_at is None:
+            self._station.gossip.keep(self._new(now), now)
             self._publish_at = now + AGAIN_S * self._station.rng.uniform(0.1, 1.0)
 
     def down(self, link: Link) -> None:
@@ -121,12 +125,17 @@ class Prekeying:
 
     def _made(self, now: float) -> Packet:
         """The packet in which they are given; the same one for a while."""
-        own, station = self._own, self._station
+        own = self._own
         if own.refresh(math.floor(now * 1000)):
             self.dirty = True
             self._bundle = None
         if self._bundle is None or now - self._bundle.timestamp / 1000 > FRESH_S:
-            owner = station.owner
-            bundle = signed_bundle(owner.noise_public, own.public(), own.made_ms, owner)
-            self._bundle = station.make(Kind.PREKEY_BUNDLE, bundle.encode(), now)
+            self._bundle = self._new(now)
         return self._bundle
+
+    def _new(self, now: float) -> Packet:
+        own, owner = self._own, self._station.owner
+        if own.refresh(math.floor(now * 1000)):
+            self.dirty = True
+        bundle = signed_bundle(owner.noise_public, own.public(), own.made_ms, owner)
+        return self._station.make(Kind.PREKEY_BUNDLE, bundle.encode(), now)

@@ -140,6 +140,12 @@ class Station:
         peer = self.peers.get(self.peers.at(link) or b"")
         return peer is not None and peer.is_ours
 
+    def knows_prekeys(self, link: Link) -> bool:
+        """Whether who is at the other end says to know of prekeys."""
+        peer = self.peers.get(self.peers.at(link) or b"")
+        can = None if peer is None else peer.announce.capabilities
+        return can is not None and Capability.PREKEYS in can
+
     def ask(self, payload: bytes, link: Link, now: float) -> None:
         """Ask a neighbour for what was missed; the app wants it signed, and addressed."""
         made = self.make(Kind.REQUEST_SYNC, payload, now, to=self.peers.at(link), ttl=0)

@@ -31,6 +31,8 @@ class Syncing:
             payload = station.gossip.question(now).encode()
             for link in links:
                 station.ask(payload, link, now)
+                if station.knows_prekeys(link) and station.gossip.wants_prekeys(link, now):
+                    station.ask(station.gossip.question_of_prekeys(now).encode(), link, now)
         for link, question in short.items():
             # Only nodes of our sort are asked so, which want no signature and no name for it.
             made = station.make(Kind.REQUEST_SYNC, question.encode(), now, ttl=0, signed=False)

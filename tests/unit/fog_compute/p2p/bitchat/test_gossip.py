@@ -283,3 +283,35 @@ def test_message_whose_last_frame_was_lost_comes_within_seconds_though_nobody_sa
 
     assert lost
     assert world.texts(2) == ["hello"]
+
+
+def test_prekeys_of_people_whom_one_never_met_come_by_asking_and_only_once() -> None:
+    # INV-BITCHAT-93
+    world = World(chain(4), 1)
+    world.run(200.0)
+    first, last = world.meshes[0], world.meshes[3]
+    owners = {one.bundle.noise_key for one in last._mailbag._couriers.peer_prekeys.items}
+    assert first._station.owner.noise_public in owners
+    assert len(owners) == 3
+
+    sizes = world.air.bytes.copy()
+    world.run(120.0)
+
+    carried = world.air.bytes - sizes
+    assert carried[Kind.FRAGMENT] + carried[Kind.PREKEY_BUNDLE] == 0
+
+
+def test_prekeys_are_given_to_an_app_that_asks_and_the_newest_count() -> None:
+    # INV-BITCHAT-93
+    store = Store(KeptPolicy(bundles=3))
+    bundles = [
+        packet(Kind.PREKEY_BUNDLE, bytes([owner]) * 8, int(NOW * 1000) + at, bytes([at]))
+        for owner, at in ((1, 5), (1, 9), (1, 7), (2, 1), (3, 1), (4, 1))
+    ]
+    for number, one in enumerate(bundles):
+        store.keep(one, NOW, number)
+
+    kept = {one.packet.sender[0]: one.packet.timestamp for one in store.fresh({0x24}, NOW)}
+    assert len(kept) == 3
+    assert kept.get(1, int(NOW * 1000) + 9) == int(NOW * 1000) + 9
+    assert list(store.fresh({0x24}, NOW + 86_401)) == []

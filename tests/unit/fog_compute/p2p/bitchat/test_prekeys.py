@@ -99,7 +99,8 @@ def test_bundle_has_one_to_eight_prekeys() -> None:
 
 
 def own(**changed: int) -> OwnPrekeys:
-    return OwnPrekeys(PrekeyPolicy(**changed), PrekeyState())
+    policy = PrekeyPolicy(**changed)  # type: ignore[arg-type]  # fields by name
+    return OwnPrekeys(policy, PrekeyState())
 
 
 def test_secrets_are_erased_after_use_and_new_ones_take_their_place() -> None:
@@ -241,7 +242,7 @@ def test_neighbour_is_given_prekeys_once_and_whoever_knows_nothing_of_them_is_no
     tried.get(2, announced(eve, tried.now, Capability.GROUPS))
     tried.wait(0.5)
     (packet,) = given(tried, 1)
-    assert (packet.ttl, packet.recipient) == (1, None)
+    assert (packet.ttl, packet.recipient) == (0, None)
     read = PrekeyBundle.decode(packet.payload)
     assert read.verifies(Person(99).keys.signing_public)
     assert len(read.prekeys) == 8
