@@ -27,13 +27,13 @@ from fog_compute.p2p.core.book import (
     may_follow,
     origin,
 )
-from fog_compute.p2p.core.contacts import Peer
 from fog_compute.p2p.core.messages import (
     DecentralizedMessage,
     DeliveryState,
     MessageKind,
     Priority,
 )
+from fog_compute.p2p.core.peer import Peer
 from fog_compute.p2p.core.transport import TransportType
 from fog_compute.store.messages import Added, Answered, Messages, Moved, Placed, Put, Write
 

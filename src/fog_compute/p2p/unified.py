@@ -29,12 +29,13 @@ from fog_compute.observability import get_logger
 from fog_compute.p2p.core.actions import Action, Progress, StandingChanged
 from fog_compute.p2p.core.background import background
 from fog_compute.p2p.core.book import LogEntry
-from fog_compute.p2p.core.contacts import Peer, PeerBook
+from fog_compute.p2p.core.contacts import PeerBook
 from fog_compute.p2p.core.groups import Groups, NotMaker, Roster
 from fog_compute.p2p.core.identity import Identity, IdentityFile
 from fog_compute.p2p.core.inbox import Standing
 from fog_compute.p2p.core.manager import TransportManager
 from fog_compute.p2p.core.messages import DecentralizedMessage, DeliveryState
+from fog_compute.p2p.core.peer import Peer
 from fog_compute.p2p.core.router import Router, RouterPolicy
 from fog_compute.p2p.core.transport import (
     Reach,

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from fog_compute.levels import PrivacyLevel
 from fog_compute.p2p.core.cards import MAX_CARD_CHARS
-from fog_compute.p2p.core.contacts import Peer, Proof, Trust
+from fog_compute.p2p.core.peer import Peer, Proof, Trust
 from fog_compute.server.forms import VISIBLE
 from fog_compute.server.schemas import In, Out
 

@@ -17,8 +17,9 @@ from fog_compute.observability.metrics import Metrics
 from fog_compute.p2p.bitchat.mesh.news import Traced
 from fog_compute.p2p.core.book import LogEntry
 from fog_compute.p2p.core.cards import ContactCard
-from fog_compute.p2p.core.contacts import Peer, PeerBook, Trust
+from fog_compute.p2p.core.contacts import PeerBook
 from fog_compute.p2p.core.messages import MAX_BODY_BYTES, DecentralizedMessage, InvalidMessage
+from fog_compute.p2p.core.peer import Peer, Trust
 from fog_compute.p2p.core.transport import (
     EVERYBODY,
     Reach,

@@ -29,7 +29,7 @@ from fog_compute.errors import (
     StoreError,
 )
 from fog_compute.p2p.core.cards import CardInvalid
-from fog_compute.p2p.core.contacts import BookFull, KeyChanged, WordsDiffer
+from fog_compute.p2p.core.contacts import BookFull, KeyChanged, NameTaken, WordsDiffer
 from fog_compute.p2p.core.groups import NotMaker
 from fog_compute.p2p.core.messages import InvalidMessage
 from fog_compute.p2p.core.outbox import OutboxFull
@@ -289,6 +289,7 @@ _OF_ERRORS: Final[tuple[tuple[type[FogError], Kind], ...]] = (
     (KeyChanged, PEER_REFUSED),
     (WordsDiffer, PEER_REFUSED),
     (NotMaker, CONFLICT),
+    (NameTaken, CONFLICT),
     (BookFull, OUTBOX_FULL),
     (OutboxFull, OUTBOX_FULL),
     (SessionError, NOT_FOUND),

@@ -15,8 +15,9 @@ from fog_compute.p2p.bitchat.events import Link
 from fog_compute.p2p.bitchat.mail.carried import Tier
 from fog_compute.p2p.bitchat.mesh.news import KeysProved, PeerAway, PeerNear, SessionReady
 from fog_compute.p2p.bitchat.mesh.peers import PeerTable
-from fog_compute.p2p.core.contacts import KeyChanged, PeerBook, Proof
+from fog_compute.p2p.core.contacts import KeyChanged, PeerBook
 from fog_compute.p2p.core.identity import fingerprint_of
+from fog_compute.p2p.core.peer import Proof
 from fog_compute.p2p.core.transport import Reach, Reachability, TransportType
 
 __all__ = ["NearPeers", "PeerNews"]

@@ -1,28 +1,28 @@
-"""Contacts: whom one knows, with which keys, how sure that is, and what one calls them.
+"""Contacts: everybody whom one knows, and what changes that.
 
 Trust on first use: the first signing key that is seen beside a Noise key is kept, and another one
-is refused and told, unless it comes with better proof. Nothing here waits or writes: a change is
+is refused and told, unless it comes with better proof. Two people are never known under one name:
+who takes another's is called as before. Nothing here waits or writes: a change is
 taken from `PeerBook.take_changes` and kept by a `PeerStorage`.
 """
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, Protocol
 
 import msgspec
 
 from fog_compute.errors import FogError, NotFound
-from fog_compute.levels import PrivacyLevel
 from fog_compute.p2p.core.cards import CardInvalid, ContactCard
-from fog_compute.p2p.core.identity import (
-    as_name,
-    fingerprint_of,
-    noise_key_of,
-    peer_id_of,
-    words_for,
+from fog_compute.p2p.core.identity import as_name, fingerprint_of, peer_id_of
+from fog_compute.p2p.core.peer import (
+    SHORTEST_START,
+    TRUST,
+    Peer,
+    TrustEvent,
+    alike,
+    proof_of,
 )
 from fog_compute.p2p.core.words import bytes_of, words_of
 from fog_compute.text import one_line
@@ -32,12 +32,9 @@ __all__ = [
     "MAX_STRANGERS",
     "BookFull",
     "KeyChanged",
-    "Peer",
+    "NameTaken",
     "PeerBook",
     "PeerStorage",
-    "Proof",
-    "Trust",
-    "TrustEvent",
     "WordsDiffer",
 ]
 
@@ -46,9 +43,6 @@ MAX_STRANGERS: Final = 1_000
 
 MAX_PEERS: Final = 10_000
 """People whom one added, verified, named or blocked: none of them is ever dropped."""
-
-SHORTEST_START: Final = 4
-"""Digits of a fingerprint by which somebody can be named."""
 
 STEP_MS: Final = 60_000
 """Steps in which it is noted when somebody was last seen."""
@@ -65,109 +59,12 @@ class WordsDiffer(FogError):
     """The words that were compared belong to other keys."""
 
 
+class NameTaken(FogError):
+    """One knows somebody else under this name."""
+
+
 class BookFull(FogError):
     """No more contacts fit."""
-
-
-class Trust(enum.StrEnum):
-    """How one knows somebody."""
-
-    STRANGER = "stranger"  # seen, not chosen
-    CONTACT = "contact"  # a card was added, or a name given
-    VERIFIED = "verified"  # the words were compared
-
-
-class TrustEvent(enum.StrEnum):
-    """What changes how one knows somebody."""
-
-    ADD = "add"
-    VERIFY = "verify"
-    REPLACE = "replace"  # the signing key, by one with better proof
-
-
-class Proof(enum.IntEnum):
-    """What says that a signing key belongs to a Noise key, the best last."""
-
-    ANNOUNCED = 0  # an announce that the signing key itself signed
-    SESSION = 1  # said inside a Noise session, so by who has the Noise key
-    DERIVED = 2  # the one follows from the other
-
-
-_TRUST: Final[Mapping[tuple[Trust, TrustEvent], Trust]] = MappingProxyType(
-    {
-        (Trust.STRANGER, TrustEvent.ADD): Trust.CONTACT,
-        (Trust.CONTACT, TrustEvent.ADD): Trust.CONTACT,
-        (Trust.VERIFIED, TrustEvent.ADD): Trust.VERIFIED,
-        (Trust.STRANGER, TrustEvent.VERIFY): Trust.VERIFIED,
-        (Trust.CONTACT, TrustEvent.VERIFY): Trust.VERIFIED,
-        (Trust.VERIFIED, TrustEvent.VERIFY): Trust.VERIFIED,
-        (Trust.STRANGER, TrustEvent.REPLACE): Trust.STRANGER,
-        (Trust.CONTACT, TrustEvent.REPLACE): Trust.CONTACT,
-        (Trust.VERIFIED, TrustEvent.REPLACE): Trust.CONTACT,
-    }
-)
-
-
-class Peer(msgspec.Struct, frozen=True):
-    """Another person, as one knows them.
-
-    Attributes:
-        noise_public: X25519, 32 bytes.
-        signing_public: Ed25519, 32 bytes.
-        name: what they call themselves; anybody can take any name.
-        petname: what one calls them oneself; "" if nothing.
-        trust: how one knows them.
-        proof: what says that the two keys belong together.
-        blocked: whether nothing of theirs is shown.
-        addresses: in the mixnet, by privacy level, of the newest card.
-        card_ms: when that card was issued; 0 without one.
-        first_seen_ms: when one first heard of them.
-        last_seen_ms: when last.
-        conflict_ms: when a signing key was last refused; 0 if never.
-    """
-
-    noise_public: bytes
-    signing_public: bytes
-    name: str = ""
-    petname: str = ""
-    trust: Trust = Trust.STRANGER
-    proof: Proof = Proof.ANNOUNCED
-    blocked: bool = False
-    addresses: Mapping[PrivacyLevel, str] = {}
-    card_ms: int = 0
-    first_seen_ms: int = 0
-    last_seen_ms: int = 0
-    conflict_ms: int = 0
-
-    @property
-    def fingerprint(self) -> str:
-        """Their name for programs."""
-        return fingerprint_of(self.noise_public)
-
-    @property
-    def peer_id(self) -> str:
-        """What the Bluetooth mesh calls them."""
-        return peer_id_of(self.fingerprint)
-
-    @property
-    def words(self) -> tuple[str, ...]:
-        """What they read aloud when they are verified."""
-        return words_for(self.noise_public, self.signing_public)
-
-    @property
-    def is_kept(self) -> bool:
-        """Whether one did something about them, so that they are never dropped."""
-        return self.trust is not Trust.STRANGER or self.blocked or bool(self.petname)
-
-    @property
-    def shown(self) -> str:
-        """What people call them: one's own name, or theirs, marked if one did not choose them."""
-        if self.petname:
-            return self.petname
-        start = self.fingerprint[:SHORTEST_START]
-        if self.trust is Trust.STRANGER or not self.name:
-            return f"{self.name or 'somebody'}#{start}"
-        return self.name
 
 
 class PeerStorage(Protocol):
@@ -215,7 +112,7 @@ class PeerBook:
     def find(self, text: str) -> Peer:
         """Whom a person means: by name, by fingerprint, or by at least four digits it begins with.
 
-        One's own names for people come before what they call themselves.
+        Those whom one knows under a name come before those who only call themselves so.
 
         Raises:
             NotFound: nobody, or several; the text says which.
@@ -224,10 +121,12 @@ class PeerBook:
         word = said.lower()
         name, mark, start = word.rpartition("#")
         if mark and start:
-            matching = [one for one in self if one.fingerprint.startswith(start) and _is(one, name)]
+            by_digits = [one for one in self if one.fingerprint.startswith(start)]
+            anybody = name in {"", "somebody"}
+            matching = [one for one in by_digits if anybody or one.is_called(name)]
         else:
-            matching = [one for one in self if one.petname.lower() == word and word]
-            matching = matching or [one for one in self if one.name.lower() == word and word]
+            matching = [one for one in self if word and alike(one.known_as) == alike(said)]
+            matching = matching or [one for one in self if word and one.is_called(said)]
         if not matching and len(word) >= SHORTEST_START:
             matching = [one for one in self if one.fingerprint.startswith(word)]
         if len(matching) == 1:
@@ -268,14 +167,15 @@ class PeerBook:
         Raises:
             KeyChanged: as for `meet`.
             BookFull: there are too many contacts.
-            CardInvalid: the card is one's own, or from the future; or somebody else is called so.
+            CardInvalid: the card is one's own, or from the future.
+            NameTaken: one knows somebody else under this name.
         """
         if card.fingerprint == self._own:
             raise CardInvalid("this card is your own: give it to others, and add theirs")
         if card.issued_ms > now_ms + AHEAD_MS:
             raise CardInvalid("this card is from the future: one of the two clocks is wrong")
         known = self._peers.get(card.fingerprint)
-        if known is None or known.trust is Trust.STRANGER:
+        if petname or known is None or not known.known_as:
             self._check_name(as_name(petname) or card.name, card.fingerprint)
         if (known is None or not known.is_kept) and self._kept >= MAX_PEERS:
             raise BookFull(f"{MAX_PEERS} people are known: remove some of them first")
@@ -289,25 +189,26 @@ class PeerBook:
                 peer,
                 name=name,
                 petname=as_name(petname) or peer.petname,
-                trust=_TRUST[peer.trust, TrustEvent.ADD],
+                trust=TRUST[peer.trust, TrustEvent.ADD],
                 addresses=addresses,
                 card_ms=card_ms,
             )
         )
 
     def _check_name(self, name: str, fingerprint: str) -> None:
-        """Let nobody become a contact under the name of another one, for whom he would be taken."""
-        for one in self:
-            if (
-                one.trust is not Trust.STRANGER
-                and one.fingerprint != fingerprint
-                and name
-                and one.shown.lower() == name.lower()
-            ):
-                raise CardInvalid(
-                    f"you know somebody else as {one.shown} already: call this one otherwise, with"
-                    " a name of your own (`fog peer add CARD --as NAME`)"
-                )
+        """Let one know nobody under the name of another, for whom he would be taken."""
+        other = self._known_as(name, fingerprint)
+        if other is not None:
+            raise NameTaken(
+                f"you know somebody else as {other.shown} already: call this one otherwise, with a"
+                " name of your own (`fog peer add CARD --as NAME`)"
+            )
+
+    def _known_as(self, name: str, beside: str) -> Peer | None:
+        """Whom one knows under a name, beside somebody."""
+        said = alike(name)
+        found = (one for one in self._peers.values() if said and alike(one.known_as) == said)
+        return next((one for one in found if one.fingerprint != beside), None)
 
     def learn(self, card: ContactCard, now_ms: int) -> Peer:
         """Note what a card says that somebody sent along, without making them a contact.
@@ -330,6 +231,7 @@ class PeerBook:
         Raises:
             NotFound: nobody has this fingerprint.
             WordsDiffer: the words are of other keys, or there are more or fewer than twelve.
+            NameTaken: one knows somebody else under their name; give them one of your own first.
         """
         peer = self._known(fingerprint)
         if len(words) != len(peer.words):
@@ -346,10 +248,10 @@ class PeerBook:
                 f"these are not the words of {peer.shown}: somebody may be in between, or the words"
                 " are of somebody else; do not trust what comes from there"
             )
+        if not peer.known_as:
+            self._check_name(peer.name, fingerprint)
         return self._set(
-            msgspec.structs.replace(
-                peer, trust=_TRUST[peer.trust, TrustEvent.VERIFY], conflict_ms=0
-            )
+            msgspec.structs.replace(peer, trust=TRUST[peer.trust, TrustEvent.VERIFY], conflict_ms=0)
         )
 
     def block(self, fingerprint: str, blocked: bool = True) -> Peer:
@@ -365,11 +267,11 @@ class PeerBook:
 
         Raises:
             NotFound: nobody has this fingerprint.
-            CardInvalid: a contact is called so.
+            NameTaken: one knows somebody else under this name.
         """
-        peer = msgspec.structs.replace(self._known(fingerprint), petname=as_name(petname))
-        self._check_name(peer.shown, fingerprint)
-        return self._set(peer)
+        renamed = msgspec.structs.replace(self._known(fingerprint), petname=as_name(petname))
+        self._check_name(renamed.known_as, fingerprint)
+        return self._set(renamed)
 
     def remove(self, fingerprint: str) -> Peer:
         """Forget somebody, and return who it was; met again, they are a stranger.
@@ -406,7 +308,7 @@ class PeerBook:
         fingerprint = fingerprint_of(noise)
         if fingerprint == self._own:
             raise KeyChanged("somebody else shows your own Noise key")
-        proof = _proof_of(noise, signing, in_session)
+        proof = proof_of(noise, signing, in_session)
         known = self._peers.get(fingerprint)
         if known is None:
             self._make_room()
@@ -429,7 +331,7 @@ class PeerBook:
                     signing_public=signing,
                     name=name or known.name,
                     proof=proof,
-                    trust=_TRUST[known.trust, TrustEvent.REPLACE],
+                    trust=TRUST[known.trust, TrustEvent.REPLACE],
                     last_seen_ms=_later(known.last_seen_ms, now_ms),
                 )
             )
@@ -448,7 +350,12 @@ class PeerBook:
 
     def _set(self, peer: Peer) -> Peer:
         fingerprint = peer.fingerprint
-        if self._peers.get(fingerprint) != peer:
+        before = self._peers.get(fingerprint)
+        renamed = before is not None and peer.known_as != before.known_as
+        if before is not None and renamed and self._known_as(peer.known_as, fingerprint):
+            # By a newer card, or an announce, they call themselves like somebody else now.
+            peer = msgspec.structs.replace(peer, name=before.name)
+        if before != peer:
             self._peers[fingerprint] = peer
             self._by_id[peer.peer_id] = fingerprint
             self._tell(fingerprint)
@@ -468,16 +375,3 @@ class PeerBook:
 def _later(before_ms: int, now_ms: int) -> int:
     """A time kept in steps: announces come every few seconds, and each change is written."""
     return now_ms if now_ms >= before_ms + STEP_MS else before_ms
-
-
-def _proof_of(noise: bytes, signing: bytes, in_session: bool) -> Proof:
-    try:
-        if noise_key_of(signing) == noise:
-            return Proof.DERIVED
-    except ValueError:
-        pass
-    return Proof.SESSION if in_session else Proof.ANNOUNCED
-
-
-def _is(peer: Peer, name: str) -> bool:
-    return name in ("", "somebody") or name in (peer.name.lower(), peer.petname.lower())

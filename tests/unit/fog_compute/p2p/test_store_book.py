@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy import text
 
 from fog_compute.p2p.core.book import BookChange, BookState, Kept, RosterKept
-from fog_compute.p2p.core.contacts import Peer
 from fog_compute.p2p.core.messages import DecentralizedMessage, DeliveryState, MessageKind
+from fog_compute.p2p.core.peer import Peer
 from fog_compute.p2p.core.transport import TransportType
 from fog_compute.p2p.store_book import StoreBook
 from fog_compute.store import Store

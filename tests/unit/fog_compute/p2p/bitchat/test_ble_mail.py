@@ -12,8 +12,9 @@ from fog_compute.p2p.bitchat.wire.courier import CourierEnvelope, day_of, recipi
 from fog_compute.p2p.bitchat.wire.kinds import Kind
 from fog_compute.p2p.bitchat.wire.packet import Packet
 from fog_compute.p2p.bitchat.wire.private import PrivateKind, PrivateMessage, inside, within
-from fog_compute.p2p.core.contacts import Peer, PeerBook, Trust
+from fog_compute.p2p.core.contacts import PeerBook
 from fog_compute.p2p.core.messages import DecentralizedMessage
+from fog_compute.p2p.core.peer import Peer, Trust
 from fog_compute.p2p.core.transport import Arrival, OutcomeState
 from tests.unit.fog_compute.p2p.bitchat.neighbours import Person
 from tests.unit.fog_compute.p2p.bitchat.wired import Wired, wired

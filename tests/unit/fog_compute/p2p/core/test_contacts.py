@@ -11,23 +11,16 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from fog_compute.errors import NotFound
 from fog_compute.levels import PrivacyLevel
 from fog_compute.p2p.core import contacts
-from fog_compute.p2p.core.cards import CardInvalid, ContactCard
-from fog_compute.p2p.core.contacts import (
-    BookFull,
-    KeyChanged,
-    Peer,
-    PeerBook,
-    Proof,
-    Trust,
-    TrustEvent,
-    WordsDiffer,
-)
+from fog_compute.p2p.core.cards import ContactCard
+from fog_compute.p2p.core.contacts import BookFull, KeyChanged, NameTaken, PeerBook, WordsDiffer
 from fog_compute.p2p.core.identity import Identity, words_for
+from fog_compute.p2p.core.peer import TRUST, Peer, Proof, Trust, TrustEvent
 
 NOW = 1_700_000_000_000
 OWN = Identity.new(random.Random(0).randbytes)
 ADA = Identity.new(random.Random(1).randbytes)
 EVE = Identity.new(random.Random(2).randbytes)
+BOB = Identity.new(random.Random(3).randbytes)
 FAR = "fog1" + "a" * 200
 NEAR = "fog1" + "q" * 200
 
@@ -66,7 +59,7 @@ def test_who_is_met_is_a_stranger_until_something_is_done() -> None:
 
 
 def test_every_pair_of_trust_and_event_is_decided() -> None:
-    assert set(contacts._TRUST) == {(state, event) for state in Trust for event in TrustEvent}
+    assert set(TRUST) == {(state, event) for state in Trust for event in TrustEvent}
 
 
 def test_inv_p2p_25_another_signing_key_is_refused_and_told() -> None:
@@ -163,16 +156,49 @@ def test_nobody_becomes_a_contact_under_the_name_of_another() -> None:
     known = book()
     known.add(card(), NOW, "Eve")
 
-    with pytest.raises(CardInvalid, match="you know somebody else as Eve already"):
+    with pytest.raises(NameTaken, match="you know somebody else as Eve already"):
         known.add(card(EVE, "eve"), NOW)
-    with pytest.raises(CardInvalid, match="--as"):
+    with pytest.raises(NameTaken, match="--as"):
         known.add(card(EVE, "Mallory"), NOW, "EVE")
     assert EVE.fingerprint not in {one.fingerprint for one in known}
     assert known.add(card(EVE, "eve"), NOW, "the other Eve").shown == "the other Eve"
     assert known.add(card(EVE, "eve"), NOW + 1).shown == "the other Eve"
     known.meet(EVE.noise_public, EVE.signing_public, "Grace", NOW)
-    with pytest.raises(CardInvalid, match="you know somebody else as Eve already"):
+    with pytest.raises(NameTaken, match="you know somebody else as Eve already"):
         known.rename(EVE.fingerprint, "eve")
+
+
+def test_nobody_is_known_under_the_name_of_another_by_what_he_says_later() -> None:
+    """INV-P2P-46."""
+    known = book()
+    known.add(card(), NOW)
+    known.add(card(EVE, "Eve"), NOW)
+
+    assert known.learn(card(EVE, "ADA", FAR, NOW + 1), NOW).shown == "Eve"
+    assert known.add(card(EVE, "ada", at=NOW + 2), NOW).shown == "Eve"
+    assert known.meet(EVE.noise_public, EVE.signing_public, "\uff21da", NOW).shown == "Eve"
+    assert known.find("eve").addresses == {PrivacyLevel.PRIVATE: NEAR}
+    with pytest.raises(NameTaken):
+        known.rename(EVE.fingerprint, "Ada")
+    assert known.learn(card(EVE, "Evelyn", at=NOW + 3), NOW).shown == "Evelyn"
+    nameless = known.add(card(BOB, ""), NOW)
+    assert known.learn(card(BOB, "ada", at=NOW + 1), NOW).shown == nameless.shown
+    assert known.find("Ada").fingerprint == ADA.fingerprint
+
+
+def test_whom_one_only_met_gets_no_name_of_another_by_being_verified() -> None:
+    """INV-P2P-46."""
+    known = book()
+    known.meet(EVE.noise_public, EVE.signing_public, "Ada", NOW)
+    known.add(card(), NOW)
+
+    with pytest.raises(NameTaken):
+        known.verify(EVE.fingerprint, EVE.words)
+    known.rename(EVE.fingerprint, "Eve")
+
+    assert known.verify(EVE.fingerprint, EVE.words).shown == "Eve"
+    with pytest.raises(NameTaken):
+        known.rename(EVE.fingerprint, "")
 
 
 def test_people_are_found_by_what_a_person_types() -> None:
@@ -183,11 +209,11 @@ def test_people_are_found_by_what_a_person_types() -> None:
     assert known.find(ADA.fingerprint).name == "Ada"
     assert known.find(f"@{EVE.fingerprint[:4]}").name == "ADA"
     assert known.find(f"ada#{EVE.fingerprint[:4]}").name == "ADA"
+    assert known.find("ada").fingerprint == ADA.fingerprint  # whom one knows comes first
+    known.rename(ADA.fingerprint, "Countess")
     with pytest.raises(NotFound, match="several") as caught:
         known.find("ada")
     assert EVE.fingerprint[:12] in str(caught.value)
-    known.rename(ADA.fingerprint, "ada")
-    assert known.find("Ada").fingerprint == ADA.fingerprint  # one's own names come first
     for nobody in ("grace", ADA.fingerprint[:3], "", "#", "x" * 5000):
         with pytest.raises(NotFound, match="nobody is known"):
             known.find(nobody)

@@ -12,9 +12,10 @@ import pytest
 import betanet
 from fog_compute.levels import PrivacyLevel
 from fog_compute.p2p.core.cards import ContactCard
-from fog_compute.p2p.core.contacts import PeerBook, Trust
+from fog_compute.p2p.core.contacts import PeerBook
 from fog_compute.p2p.core.identity import Identity
 from fog_compute.p2p.core.messages import DecentralizedMessage, MessageKind
+from fog_compute.p2p.core.peer import Trust
 from fog_compute.p2p.core.transport import (
     Arrival,
     CapabilitiesChanged,
