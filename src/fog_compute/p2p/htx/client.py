@@ -56,6 +56,11 @@ SENDING_AT_ONCE: Final = 8
 LOOK_S: Final = 2.0
 """Seconds between two looks at whether the network can be reached."""
 
+ELSEWHERE: Final = (
+    "none of the edges on their card is in this network now: are both of you in the same one, and"
+    " is their card the newest?"
+)
+
 LONG_BYTES: Final = 256 * KIB
 """From here on it is told how much of a message has left: it takes a second, or more."""
 
@@ -228,6 +233,8 @@ class HtxClient:
             return failed(f"not stored in time: {error}")
         except betanet.InvalidAddress as error:
             return failed(f"the address on their card is none: {error}", permanent=True)
+        except betanet.NotEnoughNodes as error:
+            return failed(str(error) if error.available else ELSEWHERE)
         except (betanet.BetanetError, OSError) as error:
             return failed(str(error))
         except ValueError as error:

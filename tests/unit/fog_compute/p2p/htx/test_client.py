@@ -330,6 +330,8 @@ async def test_a_receipt_carries_no_card(tmp_path: Path) -> None:
         (betanet.Timeout("a part was never acknowledged"), "not stored in time", False),
         (betanet.NetworkError("is under way"), "is under way", False),
         (betanet.InvalidAddress("damaged"), "the address on their card is none", True),
+        (betanet.NotEnoughNodes("too few edges", 1, 0), "none of the edges on their card", False),
+        (betanet.NotEnoughNodes("too few middles", 2, 1), "too few middles", False),
         (ValueError("used for another message"), "used for another", True),
         (OSError("disk"), "disk", False),
     ],
