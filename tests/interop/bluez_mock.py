@@ -43,11 +43,11 @@ class BluezMock:
     def __enter__(self) -> Self:
         config = self.folder / "bus.conf"
         config.write_text(CONFIG.format(socket=self.folder / "bus"), "utf-8")
-        bus = self._process(
+        self.bus = self._process(
             ["dbus-daemon", f"--config-file={config}", "--nofork", "--print-address=1"], "bus"
         )
-        assert bus.stdout is not None
-        assert bus.stdout.readline()  # it listens
+        assert self.bus.stdout is not None
+        assert self.bus.stdout.readline()  # it listens
         self.mock = self._process(self._mock(), "mock")
         return self
 

@@ -96,6 +96,20 @@ async def test_service_that_dies_and_comes_back_is_told_and_used_again(bluez: Bl
 
 
 @pytest.mark.asyncio
+async def test_bus_that_ends_is_told_and_the_driver_wants_a_new_start(bluez: BluezMock) -> None:
+    radio = await started("hci0")
+    await radio.advertise(True)
+    bluez.bus.kill()
+    gone = await told(radio, Gone)
+    assert gone.final
+    assert "D-Bus" in gone.reason
+    with pytest.raises(RadioUnavailable, match="D-Bus"):
+        await radio.scan(True)
+    with pytest.raises(RadioUnavailable, match="does not answer"):
+        await radio.start()
+
+
+@pytest.mark.asyncio
 async def test_two_nodes_of_ours_find_each_other_and_talk(bluez: BluezMock) -> None:
     nodes = [BitChatTransport(name=name, radio=BluezRadio(name)) for name in ("hci0", "hci1")]
     for node in nodes:

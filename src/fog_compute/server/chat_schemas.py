@@ -255,7 +255,9 @@ class TransportOut(Out):
 
     name: TransportType
     available: bool
-    reason: str = Field(description="Why it cannot be used, and what to do; empty if it can.")
+    reason: str = Field(
+        description="Why it cannot be used, or not all of it, and what to do; empty if it can."
+    )
     supports_offline: bool
     max_message_bytes: int
     latency_class: str
@@ -267,7 +269,7 @@ class TransportOut(Out):
         return cls(
             name=name,
             available=can.available,
-            reason=can.unavailable_because or "",
+            reason=can.unavailable_because or can.limited_because or "",
             supports_offline=can.supports_offline,
             max_message_bytes=can.max_message_size,
             latency_class=can.latency_class,

@@ -334,7 +334,8 @@ def me_lines(me: Me) -> list[str]:
         f"your words: {' '.join(me['words'])}",
     ]
     for one in me["transports"]:
-        state = "ready" if one["available"] else one["reason"]
+        ready = "ready" * one["available"]
+        state = ", but ".join(filter(None, (ready, one["reason"])))
         level = f" at {me['level']}" if one["name"] == "htx" else ""
         lines.append(f"{one['name']}{level}: {state}")
     if me["waiting"]:

@@ -60,6 +60,11 @@ class AllLinks:
         self.trouble: str | None = "it has not been started"
         self.ended = False
 
+    @property
+    def limited_because(self) -> str | None:
+        """Why the adapter only connects, or is only connected to; None if it does both."""
+        return self._links.limited_because
+
     async def start(self) -> None:
         """Take the adapter; without one, other links go on alone.
 

@@ -123,6 +123,11 @@ class BleLinks:
         self._attempt: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
+    @property
+    def limited_because(self) -> str | None:
+        """Why the adapter only connects, or is only connected to; None if it does both."""
+        return self._radio.state().limited_because
+
     async def start(self) -> None:
         """Take the adapter, and go looking for others.
 

@@ -306,6 +306,7 @@ class BitChatTransport:
             link_encrypted=False,
             metadata_private=False,
             unavailable_because=self._reason(),
+            limited_because=self._links.limited_because,
         )
 
     def rename(self, name: str) -> None:

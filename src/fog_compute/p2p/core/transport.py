@@ -62,6 +62,7 @@ class TransportCapabilities:
         link_encrypted: who listens to the link reads nothing.
         metadata_private: nobody on the way sees who writes to whom.
         unavailable_because: why it cannot be used now, and what to do; None when it can.
+        limited_because: what of it cannot be used, and why; None when all can.
     """
 
     supports_offline: bool
@@ -76,6 +77,7 @@ class TransportCapabilities:
     link_encrypted: bool = False
     metadata_private: bool = False
     unavailable_because: str | None = None
+    limited_because: str | None = None
 
     @property
     def available(self) -> bool:

@@ -160,6 +160,9 @@ def test_who_and_how_is_told_in_lines() -> None:
     assert lines.trace_lines(nothing) == ["nothing is known of how to reach ada"]
     assert "nobody can be reached" in lines.who_lines({"peers": [], "reasons": {}})[0]
     assert lines.me_lines(cast("Me", ME))[-1] == "not delivered yet: 1 waiting, 1 stored for them"
+    half = {"name": "ble", "available": True, "reason": "others cannot find hci0"}
+    me = cast("Me", {**ME, "transports": [half], "waiting": 0})
+    assert lines.me_lines(me)[-1] == "ble: ready, but others cannot find hci0"
 
 
 def test_lines_of_a_pipe_are_sent_and_need_somebody(

@@ -54,6 +54,8 @@ if TYPE_CHECKING:
 
 __all__ = ["BluezRadio"]
 
+LOST: Final = "the system D-Bus, over which Bluetooth is reached, ended: see that dbus runs"
+
 SAME_S: Final = 0.5
 """Seconds in which the same bytes are not written to one socket twice."""
 
@@ -246,6 +248,9 @@ class BluezRadio:
         bus = self._bus
         if bus is None:
             return
+        if bus.lost:
+            self._lose(LOST, tell=True, final=True)
+            return
         if self._adapter and not bus.get(f"/org/bluez/{self._adapter}", ADAPTER, "Powered"):
             adapter, self._adapter = self._adapter, ""
             self._lose(self._look() or f"the Bluetooth adapter {adapter} is gone", tell=True)
@@ -353,7 +358,7 @@ class BluezRadio:
         if known is not None:
             self._events.put(Closed(link, reason))
 
-    def _lose(self, reason: str, *, tell: bool) -> None:
+    def _lose(self, reason: str, *, tell: bool, final: bool = False) -> None:
         was, self._reason = self._reason, reason
         self._adapter = self._central.adapter = ""
         if self._offer is not None:
@@ -363,8 +368,8 @@ class BluezRadio:
         self._central.lose(reason)
         for link in tuple(self._links):
             self._close(link, reason)
-        if tell and was is None:
-            self._events.put(Gone(reason))
+        if tell and (final or was is None):
+            self._events.put(Gone(reason, final))
 
     async def _forget(self, device: BLEDevice) -> None:
         """Let BlueZ forget a device: after a failed attempt it otherwise fails again and again."""

@@ -5,6 +5,8 @@ Imported by :mod:`fog_compute.p2p.bitchat.radio.bluez` alone, once dbus-fast is 
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -41,16 +43,18 @@ class BluezBus:
 
     Attributes:
         there: whether bluetoothd runs, as far as was told.
+        lost: D-Bus ended the connection, and another is needed.
     """
 
-    __slots__ = ("_bus", "_changed", "_objects", "there")
+    __slots__ = ("_bus", "_changed", "_objects", "_watch", "lost", "there")
 
     def __init__(self, changed: Callable[[], None]) -> None:
         """``changed`` is called after adapters or devices came, went or changed."""
         self._changed: Final = changed
         self._objects: Final[dict[str, dict[str, dict[str, Any]]]] = {}
         self._bus: MessageBus | None = None
-        self.there = False
+        self._watch: asyncio.Task[None] | None = None
+        self.there = self.lost = False
 
     async def open(self) -> MessageBus:
         """Connect, and learn what there is.
@@ -63,6 +67,7 @@ class BluezBus:
         except (DBusFastError, OSError, ValueError) as error:
             raise RadioUnavailable(without_bus(error)) from error
         self._bus = bus
+        self._watch = asyncio.create_task(self._wait(bus))
         bus.add_message_handler(self._heard)
         try:
             for rule in RULES:
@@ -77,6 +82,8 @@ class BluezBus:
     async def close(self) -> None:
         """Disconnect; safe to call again."""
         bus, self._bus = self._bus, None
+        if self._watch is not None:
+            self._watch.cancel()
         self.there = False
         self._objects.clear()
         if bus is not None:
@@ -107,6 +114,13 @@ class BluezBus:
             for path, known in self._objects.items()
             if all(interface in known for interface in interfaces)
         )
+
+    async def _wait(self, bus: MessageBus) -> None:
+        with contextlib.suppress(Exception):  # how it ended is all the same
+            await bus.wait_for_disconnect()  # type: ignore[no-untyped-call]
+        self.lost, self.there = True, False
+        self._objects.clear()
+        self._changed()
 
     async def _learn(self) -> None:
         self._objects.clear()

@@ -430,7 +430,7 @@ class LateRadio:
         return await self.events.next()
 
     def state(self) -> RadioState:
-        return RadioState(True, True)
+        return RadioState(True, False, limited_because="others cannot find it")
 
 
 class Others:
@@ -470,4 +470,5 @@ async def test_an_adapter_that_comes_later_is_found_while_other_links_go_on() ->
             await asyncio.sleep(0)
     assert radio.tries == 4
     assert end.get_capabilities().available
+    assert end.get_capabilities().limited_because == "others cannot find it"
     await end.shutdown()
