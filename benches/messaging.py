@@ -86,7 +86,7 @@ async def meet(one: UnifiedDecentralizedSystem, other: UnifiedDecentralizedSyste
         if not isinstance(htx, HtxClient):
             sys.exit("the transport of the mixnet is another one")
         async with asyncio.timeout(60):
-            while theirs.manager.health()[htx.type].phase is not TransportPhase.RUNNING:  # noqa: ASYNC110
+            while theirs.manager.health()[htx.type].phase is not TransportPhase.RUNNING:
                 await asyncio.sleep(0.05)
         if htx.card is not None:
             mine.contacts.add(htx.card, htx.card.issued_ms)

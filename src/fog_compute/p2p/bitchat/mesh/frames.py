@@ -169,6 +169,15 @@ class Frames(Generic[AboutT]):
         later = sum(frame.source is None for _, _, frame in queue.later)
         return len(queue.ready.get(None, ())) + later
 
+    def held(self, link: Link) -> list[bytes]:
+        """What waits for a link, or is with the radio of which it said nothing yet."""
+        queue = self._queues.get(link)
+        if queue is None:
+            return []
+        waiting = [frame.data for heap in queue.ready.values() for _, _, frame in heap]
+        later = [frame.data for _, _, frame in queue.later]
+        return waiting + later + [frame.data for frame, _ in queue.out.values()]
+
     def put(
         self,
         link: Link,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Final, TypeAlias
@@ -19,7 +19,7 @@ from fog_compute.p2p.bitchat.mesh.frames import Frames, FramesPolicy, Lost, Urge
 from fog_compute.p2p.bitchat.mesh.news import PartSent
 from fog_compute.p2p.bitchat.wire.fragments import MAX_PIECES, SAFE_FRAME_BYTES, SET_ID_BYTES, cut
 from fog_compute.p2p.bitchat.wire.kinds import BROADCAST, Kind
-from fog_compute.p2p.bitchat.wire.packet import Packet
+from fog_compute.p2p.bitchat.wire.packet import Packet, fixed, is_answer
 
 __all__ = ["KEY_BYTES", "Outbound", "flood_key", "urgency"]
 
@@ -167,6 +167,21 @@ class Outbound:
         """Give a packet to one neighbour, as it is; False if there is no room."""
         pieces = self._pieces(packet, (link,))
         return all(self._frames.put(link, _frame(one), urgency(one), None) for one in pieces)
+
+    def answer(self, packets: Sequence[Packet], link: Link) -> None:
+        """Give a neighbour what it asked for, but for what is on its way to it already.
+
+        A link that is slow would otherwise carry the same again with each question, and be slower.
+        """
+        under_way = {fixed(data) for data in self._frames.held(link)}
+        for one in packets:
+            if fixed(one.on_air) not in under_way and not self.hand(one, link):
+                return
+
+    def room(self, link: Link) -> int:
+        """How many answers a neighbour may be given now: few, as long as others wait."""
+        waiting = sum(is_answer(data) for data in self._frames.held(link))
+        return max(0, AHEAD - waiting)
 
     def heard(self, key: bytes, packet: Packet, link: Link, now: float) -> None:
         """Pass a packet on that came in and was found good, if that helps anybody."""

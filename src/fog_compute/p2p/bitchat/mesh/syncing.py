@@ -44,6 +44,7 @@ class Syncing:
             request = SyncRequest.decode(packet.payload)
         except Malformed:
             return Drop.CONTENT
-        for answer in self._station.gossip.answer(link, request, now):
-            self._station.outbound.hand(answer, link)
+        outbound = self._station.outbound
+        answers = self._station.gossip.answer(link, request, now, outbound.room(link))
+        outbound.answer(answers, link)
         return None

@@ -50,6 +50,8 @@ __all__ = [
     "SIGNATURE_BYTES",
     "Packet",
     "decode",
+    "fixed",
+    "is_answer",
     "packet",
     "wire_length",
 ]
@@ -278,6 +280,17 @@ def decode(data: bytes) -> Packet:
         bool(flags & SYNC_ANSWER),
         data if len(data) == at else data[:at],
     )
+
+
+def fixed(wire: bytes) -> bytes:
+    """The bytes of a packet but for what a relay and an answer to a sync request change."""
+    flags = wire[FLAGS_AT] & ~SYNC_ANSWER
+    return b"%b%b%c%b" % (wire[:TTL_AT], wire[TTL_AT + 1 : FLAGS_AT], flags, wire[FLAGS_AT + 1 :])
+
+
+def is_answer(wire: bytes) -> bool:
+    """Whether the bytes of a packet say that it answers a sync request."""
+    return bool(wire[FLAGS_AT] & SYNC_ANSWER)
 
 
 def wire_length(data: bytes) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
+from fog_compute.p2p.bitchat.events import FrameSent
 from fog_compute.p2p.bitchat.mesh.doubts import DoubtPolicy, Doubts
 from fog_compute.p2p.bitchat.mesh.engine import MeshPolicy
 from fog_compute.p2p.bitchat.mesh.gossip import GossipPolicy
@@ -268,12 +269,13 @@ def test_message_whose_last_frame_was_lost_comes_within_seconds_though_nobody_sa
     send = Air._send
 
     class Lossy(Air):
-        """Loses the first copy of each message on its last link, and tells nobody."""
+        """Loses the first copy of each message on its last link, and says that it left."""
 
         def _send(self, node: int, link: int, data: bytes, token: int) -> None:
             last = (node, self._ends[self._ends[link].other].node) == (1, 2)
             if last and data[1] == Kind.MESSAGE and not lost:
                 lost.append(len(data))
+                self._push(self.now, node, FrameSent(link, token, True))
                 return
             send(self, node, link, data, token)
 

@@ -356,6 +356,26 @@ def test_neighbour_gets_what_it_lacks_and_no_more() -> None:
     assert ANN.peer_id in {one.sender for one in answers if one.kind == Kind.ANNOUNCE}
 
 
+def test_slow_link_is_given_nothing_that_waits_for_it_already() -> None:
+    """INV-BITCHAT-56: what a slow link carries again with each question makes it slower."""
+    tried = known(1, 2)
+    tried.busy.add(2)
+    said = [ANN.text(f"text {number}", tried.now + number / 1000) for number in range(90)]
+    tried.get(1, *said[:20])
+    tried.wait(1.0)
+    flooded = tried.take()
+    tried.get(1, *(one.as_sync_answer() for one in said[20:]))
+    nothing, _ = build([])
+    for _ in range(3):
+        tried.wait(1.0)
+        tried.get(2, BEN.make(Kind.REQUEST_SYNC, SyncRequest(nothing).encode(), tried.now, ttl=0))
+    tried.free(2)
+    tried.wait(5.0)
+    got = [one.payload for link, one in [*flooded, *tried.take(Kind.MESSAGE)] if link == 2]
+    assert sorted(got) == sorted({*got})
+    assert len(got) > 60
+
+
 def test_what_a_set_takes_for_a_member_is_asked_for_by_the_next_one() -> None:
     """INV-BITCHAT-56: a wrong member would otherwise be missing until something else is said."""
     gossip = Gossip(GossipPolicy(), Random(4))
