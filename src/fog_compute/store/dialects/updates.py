@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Table, bindparam, column, func, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.sql.dml import Update
+from sqlalchemy.sql.dml import Insert, Update
 
 from fog_compute.store.dialects.verdicts import ChangedMeanwhile
 
@@ -21,27 +21,33 @@ def add_new(
 ) -> None:
     """Insert rows; one whose key, of a unique index, is there already changes nothing."""
     if rows:
-        connection.execute(
-            _insert(connection, table).on_conflict_do_nothing(index_elements=key), rows
-        )
+        connection.execute(_unless_there(connection.dialect.name, table, tuple(key)), rows)
 
 
 def put(
     connection: Connection, table: Table, key: Sequence[str], rows: Sequence[Mapping[str, object]]
 ) -> None:
     """Insert rows, or give those whose key is there already the other values; all have the same."""
-    if not rows:
-        return
-    insert = _insert(connection, table)
-    values = {name: insert.excluded[name] for name in rows[0] if name not in key}
-    connection.execute(insert.on_conflict_do_update(index_elements=key, set_=values), rows)
+    if rows:
+        dialect, names = connection.dialect.name, tuple(rows[0])
+        connection.execute(_in_place(dialect, table, tuple(key), names), rows)
 
 
-def _insert(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
+@functools.cache
+def _unless_there(dialect: str, table: Table, key: tuple[str, ...]) -> Insert:
+    return _insert(dialect, table).on_conflict_do_nothing(index_elements=key)
+
+
+@functools.cache
+def _in_place(dialect: str, table: Table, key: tuple[str, ...], names: tuple[str, ...]) -> Insert:
+    insert = _insert(dialect, table)
+    values = {name: insert.excluded[name] for name in names if name not in key}
+    return insert.on_conflict_do_update(index_elements=key, set_=values)
+
+
+def _insert(dialect: str, table: Table) -> sqlite.Insert | postgresql.Insert:
     """An insertion that may say what to do about a conflict."""
-    if connection.dialect.name == "postgresql":
-        return postgresql.insert(table)
-    return sqlite.insert(table)
+    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
 
 
 def compare_and_set(
