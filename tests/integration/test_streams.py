@@ -242,6 +242,7 @@ def test_commands_of_fog_bear_broken_streams(
         "chat group add to none": lambda _: [FOG, "chat", "group", "add", "lab", "nobody"],
         "chat group remove of none": lambda _: [FOG, "chat", "group", "remove", "lab", "nobody"],
         "chat group rename of none": lambda _: [FOG, "chat", "group", "rename", "lab", "work"],
+        "chat group leave of none": lambda _: [FOG, "chat", "group", "leave", "lab"],
         "chat wipe without a word": lambda _: [FOG, "chat", "wipe"],
         "peer ls": lambda _: [FOG, "peer", "ls"],
         "peer add of no card": lambda _: [FOG, "peer", "add", "fogcard1aaaa"],

@@ -95,6 +95,7 @@ COMMANDS: Final = tuple(
         ("chat group add", "chat.groups:add", "Take people into a group."),
         ("chat group remove", "chat.groups:remove", "Leave people out of a group."),
         ("chat group rename", "chat.groups:rename", "Give a group another name."),
+        ("chat group leave", "chat.groups:leave", "Leave a group for good."),
         ("chat wipe", "chat.command:wipe", "Destroy your keys and messages, in an emergency."),
         ("peer ls", "peer:ls", "List whom you know, and whom you met."),
         ("peer add", "peer:add", "Make somebody a contact by their card."),

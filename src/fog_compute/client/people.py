@@ -176,6 +176,7 @@ class Group(TypedDict):
     name: str
     maker: str
     members: list[str]
+    names: dict[str, str]
 
 
 class Groups(TypedDict):

@@ -35,7 +35,16 @@ from fog_compute.p2p.core.messages import (
 )
 from fog_compute.p2p.core.peer import Peer
 from fog_compute.p2p.core.transport import TransportType
-from fog_compute.store.messages import Added, Answered, Messages, Moved, Placed, Put, Write
+from fog_compute.store.messages import (
+    Added,
+    Answered,
+    Emptied,
+    Messages,
+    Moved,
+    Placed,
+    Put,
+    Write,
+)
 
 __all__ = ["StoreBook"]
 
@@ -83,7 +92,7 @@ class StoreBook:
                 ReceiptOwed(r["sender"], r["id"], DeliveryState(r["state"]), r["private"])
                 for r in rows.receipts
             ),
-            rosters=tuple(row["roster"] for row in await self._messages.groups()),
+            rosters=tuple((row["id"], row["roster"]) for row in await self._messages.groups()),
         )
 
     async def commit(self, changes: Sequence[BookChange]) -> None:
@@ -156,6 +165,10 @@ class StoreBook:
         records = {one.fingerprint: msgspec.json.encode(one).decode() for one in kept}
         await self._messages.keep_peers(records, dropped)
 
+    async def scrub(self) -> None:
+        """Leave nothing in the files of what is deleted, such as the keys of a group."""
+        await self._messages.scrub()
+
     def _writes(self, change: BookChange) -> list[Write]:
         match change:
             case Begun():
@@ -198,7 +211,10 @@ class StoreBook:
             case RosterKept():
                 at = _date(change.at)
                 named = {"id": change.group, "roster": change.roster, "updated_at": at}
-                return [Put("chat_groups", named)]
+                # What brought the rosters of before; not what brings this one, if it is there.
+                older = at - timedelta(milliseconds=1)
+                emptied = Emptied(change.group, MessageKind.CONTROL.value, older)
+                return [emptied, Put("chat_groups", named)]
             case ReceiptSent():
                 return [Answered(change.sender, change.ids, change.state.value)]
 

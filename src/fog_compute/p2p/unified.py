@@ -30,12 +30,13 @@ from fog_compute.p2p.core.actions import Action, Progress, StandingChanged
 from fog_compute.p2p.core.background import background
 from fog_compute.p2p.core.book import LogEntry
 from fog_compute.p2p.core.contacts import PeerBook
-from fog_compute.p2p.core.groups import Groups, NotMaker, Roster
+from fog_compute.p2p.core.groups import Groups, NotMaker
 from fog_compute.p2p.core.identity import Identity, IdentityFile
 from fog_compute.p2p.core.inbox import Standing
 from fog_compute.p2p.core.manager import TransportManager
 from fog_compute.p2p.core.messages import DecentralizedMessage, DeliveryState
 from fog_compute.p2p.core.peer import Peer
+from fog_compute.p2p.core.rosters import NO_KEY, Member, Roster
 from fog_compute.p2p.core.router import Router, RouterPolicy
 from fog_compute.p2p.core.transport import (
     Reach,
@@ -47,6 +48,7 @@ from fog_compute.p2p.driver import RouterDriver
 from fog_compute.p2p.store_book import StoreBook
 from fog_compute.p2p.ways import Ways, make_ways
 from fog_compute.store import Store
+from fog_compute.text import one_line
 from fog_compute.threads import in_thread
 
 if TYPE_CHECKING:
@@ -158,6 +160,7 @@ class UnifiedDecentralizedSystem:
                 identity,
                 name,
                 contacts,
+                groups,
                 self._clock,
                 level=config.level,
                 card_file=config.card_file,
@@ -377,29 +380,63 @@ class UnifiedDecentralizedSystem:
         """Make a group and tell its members; return its id, the room of its messages.
 
         Raises:
-            InvalidMessage: there are too many members, or one is no fingerprint.
+            NotFound: a member is not known.
+            InvalidMessage: there are too many members.
             ServiceUnavailable: the system does not run.
         """
+        parts = self._running
+        own = parts.identity.fingerprint
+        people = [_member(parts.contacts, one) for one in dict.fromkeys(members) if one != own]
+        group = secrets.token_hex(16)
         return await self._send_roster(
-            Roster.make(self._running.identity, secrets.token_hex(16), name, members)
+            Roster.make(parts.identity, group, name, people, as_maker=parts.name)
         )
 
     async def change_group(self, group: str, name: str, members: Iterable[str]) -> None:
-        """Give a group of ours another name or other members.
+        """Give a group of ours another name or other members; whoever is out is told.
 
         Raises:
             NotFound: there is no such group.
             NotMaker: somebody else made it.
             InvalidMessage: as for `make_group`.
         """
+        parts = self._running
+        known = self._known(group)
+        if known.maker != parts.identity.fingerprint:
+            raise NotMaker("this group was made by somebody else: ask them to change it")
+        people = [
+            known.member(one) or _member(parts.contacts, one) for one in dict.fromkeys(members)
+        ]
+        roster = Roster.make(
+            parts.identity, group, name, people, known.epoch + 1, as_maker=parts.name
+        )
+        out = [one for one in known.members if one not in roster.members]
+        await self._send_roster(roster)
+        if out:
+            notice = Roster.make(
+                parts.identity, group, name, people, roster.epoch, as_maker=parts.name, key=NO_KEY
+            )
+            for one in out:
+                await self.send_message(notice.message(one))
+
+    async def leave_group(self, group: str) -> None:
+        """Be in a group no more, and destroy its key; its other members are not told.
+
+        Raises:
+            NotFound: there is no such group.
+            StoreError: the key is deleted, and may still stand in the file of the database.
+            ServiceUnavailable: the system does not run.
+        """
+        parts = self._running
+        self._known(group)
+        await parts.driver.ask(lambda now: ("", parts.router.leave(group, now)))
+        await parts.book.scrub()
+
+    def _known(self, group: str) -> Roster:
         known = self._running.groups.roster(group)
         if known is None:
             raise NotFound("there is no such group here")
-        if known.maker != self._running.identity.fingerprint:
-            raise NotMaker("this group was made by somebody else: ask them to change it")
-        await self._send_roster(
-            Roster.make(self._running.identity, group, name, members, known.epoch + 1)
-        )
+        return known
 
     async def wipe(self) -> bool:
         """Destroy keys, messages, contacts and groups, and stop; whether there were keys.
@@ -510,6 +547,16 @@ class _Parts:
     driver: RouterDriver
     ways: Ways
     saving: asyncio.Task[None] | None = None
+
+
+def _member(contacts: PeerBook, fingerprint: str) -> Member:
+    """Somebody as a member of a group."""
+    peer = contacts.get(fingerprint)
+    if peer is None:
+        raise NotFound(
+            f"nobody here knows the fingerprint {one_line(fingerprint, 64)}: add their card"
+        )
+    return Member(fingerprint, peer.signing_public, peer.name)
 
 
 def _standing(peer: Peer) -> Standing:

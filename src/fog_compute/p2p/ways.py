@@ -13,6 +13,7 @@ from fog_compute.p2p.bitchat.mail.couriers import MailState
 from fog_compute.p2p.bitchat.mail.mail_file import MailFile
 from fog_compute.p2p.core.background import background
 from fog_compute.p2p.core.contacts import PeerBook
+from fog_compute.p2p.core.groups import Groups
 from fog_compute.p2p.core.identity import Identity
 from fog_compute.p2p.core.transport import TransportInterface
 from fog_compute.threads import in_thread
@@ -125,6 +126,7 @@ async def make_ways(
     identity: Identity,
     name: str,
     contacts: PeerBook,
+    groups: Groups,
     clock: Clock,
     *,
     level: PrivacyLevel,
@@ -142,6 +144,7 @@ async def make_ways(
         identity: whose they are.
         name: as whom others see the person.
         contacts: whom one knows.
+        groups: those that one is in.
         clock: the time.
         level: of messages over the mixnet.
         card_file: where one's own card is kept.
@@ -170,6 +173,7 @@ async def make_ways(
             identity,
             name=name or "anon",
             book=contacts,
+            groups=groups,
             radio=radio or (system_radio(adapter) if ble else OffRadio()),
             mail=None if ways.mail is None else await ways.mail.load(),
             clock=clock,

@@ -86,6 +86,7 @@ ROUTES: Final[Mapping[Route, Scope]] = {
     ("GET", "/api/v1/chat/groups"): Scope.CHAT,
     ("POST", "/api/v1/chat/groups"): Scope.CHAT,
     ("POST", "/api/v1/chat/groups/{group_id}"): Scope.CHAT,
+    ("DELETE", "/api/v1/chat/groups/{group_id}"): Scope.CHAT,
     ("GET", "/api/v1/chat/near"): Scope.CHAT,
     ("GET", "/api/v1/chat/trace/{fingerprint}"): Scope.CHAT,
     ("POST", "/api/v1/chat/wipe"): Scope.ADMIN,

@@ -10,7 +10,6 @@ from pydantic import Base64Bytes, Field
 
 from fog_compute.levels import PrivacyLevel
 from fog_compute.p2p.core.book import LogEntry
-from fog_compute.p2p.core.groups import Roster
 from fog_compute.p2p.core.messages import (
     MAX_BODY_BYTES,
     MAX_LIFE_MS,
@@ -21,6 +20,7 @@ from fog_compute.p2p.core.messages import (
     MessageKind,
     Priority,
 )
+from fog_compute.p2p.core.rosters import Roster
 from fog_compute.p2p.core.transport import TransportCapabilities, TransportType
 from fog_compute.server.forms import VISIBLE
 from fog_compute.server.peer_schemas import PeerOut
@@ -329,10 +329,9 @@ class GroupIn(In):
 
     name: str = Field(min_length=1, max_length=64, pattern=VISIBLE)
     members: list[str] = Field(
-        min_length=1, max_length=15, description="Fingerprints; oneself is a member anyway."
-    )
-    unknown: bool = Field(
-        False, description="Also of people whom nobody here knows: otherwise that is refused."
+        min_length=1,
+        max_length=15,
+        description="Fingerprints of people whom one knows; oneself is a member anyway.",
     )
 
 
@@ -349,11 +348,20 @@ class GroupOut(Out):
     name: str
     maker: str = Field(description="Who may change it.")
     members: list[str]
+    names: dict[str, str] = Field(
+        description="What members called themselves when they came in, where that is known."
+    )
 
     @classmethod
     def of(cls, roster: Roster) -> Self:
         """Return what is shown of a group."""
-        return cls(id=roster.id, name=roster.name, maker=roster.maker, members=list(roster.members))
+        return cls(
+            id=roster.id,
+            name=roster.name,
+            maker=roster.maker,
+            members=sorted(roster.members),
+            names={one.fingerprint: one.name for one in roster.people if one.name},
+        )
 
 
 class GroupListOut(Out):

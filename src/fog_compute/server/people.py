@@ -203,29 +203,29 @@ class People:
         rosters.sort(key=lambda one: (one.name, one.id))
         return GroupListOut(groups=[GroupOut.of(one) for one in rosters])
 
-    async def make_group(self, name: str, members: Sequence[str], *, unknown: bool) -> str:
-        """Make a group; return its id. ``unknown`` members are in no book.
+    async def make_group(self, name: str, members: Sequence[str]) -> str:
+        """Make a group; return its id.
 
         Raises:
             NotFound: a member is unknown.
         """
-        if not unknown:
-            self._check_known(members)
         return await self._system.make_group(name, members)
 
-    async def change_group(
-        self, group: str, name: str, members: Sequence[str], *, unknown: bool
-    ) -> None:
+    async def change_group(self, group: str, name: str, members: Sequence[str]) -> None:
         """Change a group that one made.
 
         Raises:
             NotFound: there is no such group, or a new member is unknown.
         """
-        if not unknown:
-            roster = self._system.groups.roster(group)
-            before = () if roster is None else roster.members
-            self._check_known([one for one in members if one not in before])
         await self._system.change_group(group, name, members)
+
+    async def leave_group(self, group: str) -> None:
+        """Be in a group no more.
+
+        Raises:
+            NotFound: there is no such group.
+        """
+        await self._system.leave_group(group)
 
     def near(self, silent: Mapping[TransportType, str] = NOTHING) -> NearOut:
         """Who can be reached now; ``silent`` transports do not answer."""
@@ -373,7 +373,11 @@ class People:
             return MessageOut.of(entry, self._system.name or "you", known=True)
         peer = self.book.get(sender)
         if peer is None:
-            return MessageOut.of(entry, f"somebody#{sender[:4]}", known=False)
+            # Of somebody who is in a group with one, its maker says what they are called.
+            roster = self._system.groups.roster(entry.message.room)
+            member = None if roster is None else roster.member(sender)
+            name = (member is not None and member.name) or "somebody"
+            return MessageOut.of(entry, f"{name}#{sender[:4]}", known=False)
         return MessageOut.of(entry, peer.shown, known=peer.trust is not Trust.STRANGER)
 
     def _now_ms(self) -> int:

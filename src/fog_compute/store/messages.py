@@ -26,6 +26,7 @@ __all__ = [
     "Added",
     "Answered",
     "ChatRows",
+    "Emptied",
     "Messages",
     "Moved",
     "Placed",
@@ -101,7 +102,16 @@ class Answered:
     state: str
 
 
-Write: TypeAlias = Added | Put | Placed | Moved | Answered
+@dataclass(frozen=True, slots=True)
+class Emptied:
+    """All messages of one kind in a room that are older lose their bodies."""
+
+    room: str
+    kind: str
+    before: datetime
+
+
+Write: TypeAlias = Added | Put | Placed | Moved | Answered | Emptied
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,11 +304,19 @@ class Messages(Reader):
                 connection.execute(delete(table).where(table.c.home == self._home))
 
         await self._writer.do(work)
+        await self.scrub()
+
+    async def scrub(self) -> None:
+        """Leave nothing in the files of what is deleted or replaced.
+
+        Raises:
+            StoreError: there is no room for that now.
+        """
         if self._vacuum is not None:
-            # Until then they stay in the log and in free pages, where anybody finds them.
+            # Until then it stays in the log and in free pages, where anybody finds it.
             await self._writer.apart(
                 "messages are deleted, and yet what they said may still stand in the file of the"
-                " database: wipe once more when there is room on the disk",
+                " database: try once more when there is room on the disk",
                 self._vacuum,
             )
 
@@ -352,6 +370,17 @@ class Messages(Reader):
                         receipts.c.state == change.state,
                         receipts.c.id.in_(change.ids),
                     )
+                )
+            case Emptied(room, kind, before):
+                connection.execute(
+                    update(messages)
+                    .where(
+                        messages.c.home == self._home,
+                        messages.c.room == room,
+                        messages.c.kind == kind,
+                        messages.c.at < before,
+                    )
+                    .values(body=b"")
                 )
 
     def _sweep(self, connection: Connection, now: datetime, keep: timedelta) -> int:

@@ -86,7 +86,7 @@ class MemoryBook:
                 if one.until is not None and one.until >= now
             ),
             receipts=tuple(self.receipts),
-            rosters=tuple(self.rosters.values()),
+            rosters=tuple(self.rosters.items()),
         )
 
     async def commit(self, changes: Sequence[BookChange]) -> None:

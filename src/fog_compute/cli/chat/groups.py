@@ -13,7 +13,7 @@ from fog_compute.cli.output import write
 from fog_compute.client.people import Group
 from fog_compute.text import as_named, one_line
 
-__all__ = ["add", "ls", "new", "remove", "rename"]
+__all__ = ["add", "leave", "ls", "new", "remove", "rename"]
 
 Named: TypeAlias = Annotated[str, Parameter(help="The group, by its name or its id.")]
 
@@ -125,6 +125,24 @@ def rename(
         talk = Talk(backend)
         before = talk.group(group)
         return _tell(talk, talk.change_group(before, name, before["members"]), as_json=json)
+
+
+def leave(group: Named, /, *, json: JsonFlag = False) -> int:
+    """Leave a group for good: what you have of it is kept, its key is destroyed.
+
+    Its other members are not told.
+
+    For example: `fog chat group leave lab`
+    """
+    with Backend() as backend:
+        talk = Talk(backend)
+        left = talk.group(group)
+        others = talk.leave_group(left)
+    if json:
+        print_json(others)
+    else:
+        write(f"{as_named(left['name'])}: you are in it no more\n")
+    return 0
 
 
 def _tell(talk: Talk, group: Group, *, as_json: bool) -> int:

@@ -65,7 +65,10 @@ class Talk:
     def names(self) -> dict[str, str]:
         """What people are called, by fingerprint, and groups, by id."""
         people = names_of(self._backend.get("/api/v1/peers", Peers))
-        return people | {one["id"]: one["name"] for one in self.groups()}
+        groups = self.groups()
+        # Who is in a group and no contact is called as they call themselves there, with a mark.
+        members = {who: f"{name}#{who[:4]}" for one in groups for who, name in one["names"].items()}
+        return members | people | {one["id"]: one["name"] for one in groups}
 
     def groups(self) -> list[Group]:
         """The groups that one is in."""
@@ -85,6 +88,10 @@ class Talk:
         body = {"name": name, "members": list(members)}
         found = self._backend.post(f"{CHAT}/groups/{group['id']}", Groups, body)["groups"]
         return next(one for one in found if one["id"] == group["id"])
+
+    def leave_group(self, group: Group) -> list[Group]:
+        """Be in a group no more; return the others."""
+        return self._backend.delete(f"{CHAT}/groups/{group['id']}", Groups)["groups"]
 
     def cancel(self, *, message: str = "", target: Target | None = None) -> list[str]:
         """Give up a message, or all that waits for a person or a room; return the ids."""

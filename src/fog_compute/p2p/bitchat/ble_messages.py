@@ -11,6 +11,7 @@ text of up to 255 bytes, to one person  private message (01): id and text
 the same, with a courier, between ours  file (20), with the field F0: it says when it is over
 a file for all                         file, with the field F0
 receipt                                03 delivered or 02 read, one for each id
+roster, to somebody with the app       a group's state (06); 07 is read like it
 anything else, up to 1 MiB             file (20), with the field F0
 =====================================  ==========================================================
 
@@ -47,10 +48,12 @@ from fog_compute.p2p.core.messages import (
     Receipt,
     public_id,
 )
+from fog_compute.p2p.core.rosters import Roster
 
 __all__ = [
     "PLAIN",
     "Rest",
+    "checked",
     "public_file",
     "public_message",
     "read_private",
@@ -172,7 +175,7 @@ def read_private(
     """
     if kind == PrivateKind.MESSAGE:
         said = PrivateMessage.decode(body)
-        return _checked(
+        return checked(
             DecentralizedMessage(
                 body=said.text.encode(),
                 receiver_id=recipient,
@@ -193,9 +196,27 @@ def read_private(
             created_ms=sent_ms,
             expires_ms=sent_ms + MAX_LIFE_MS,
         )
+    if kind in (PrivateKind.GROUP_INVITE, PrivateKind.GROUP_KEY_UPDATE):
+        return _roster(body, sender, sent_ms)
     if kind == PrivateKind.FILE:
-        return _checked(_from_file(body, sender, recipient, sent_ms, envelope))
+        return checked(_from_file(body, sender, recipient, sent_ms, envelope))
     return None
+
+
+def _roster(body: bytes, sender: str, sent_ms: int) -> DecentralizedMessage:
+    """A roster as the app sends it: every copy of it has the same id."""
+    try:
+        roster = Roster.parse(body)
+    except InvalidMessage as error:
+        raise Malformed(Reason.FIELD, str(error)) from None
+    brought = hashlib.sha256(sender.encode() + body).hexdigest()
+    return msgspec.structs.replace(
+        roster.message(),
+        id=f"roster-{brought[:32]}",
+        sender=sender,
+        created_ms=sent_ms,
+        expires_ms=sent_ms + MAX_LIFE_MS,
+    )
 
 
 def public_message(message_id: str, text: str, sender: str, sent_ms: int) -> DecentralizedMessage:
@@ -246,7 +267,7 @@ def public_file(
         created_ms=rest.created_ms,
         expires_ms=rest.expires_ms or rest.created_ms + MAX_LIFE_MS,
     )
-    return _checked(msgspec.structs.replace(message, id=public_id(message)))
+    return checked(msgspec.structs.replace(message, id=public_id(message)))
 
 
 def _media_type(file: File) -> str:
@@ -302,7 +323,12 @@ def _one_id(body: bytes) -> str:
     return name
 
 
-def _checked(message: DecentralizedMessage) -> DecentralizedMessage:
+def checked(message: DecentralizedMessage) -> DecentralizedMessage:
+    """The message, if it is one that can be shown.
+
+    Raises:
+        Malformed: a field is out of bounds.
+    """
     try:
         message.check()
     except InvalidMessage as error:

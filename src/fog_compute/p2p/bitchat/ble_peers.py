@@ -15,6 +15,7 @@ from fog_compute.p2p.bitchat.events import Link
 from fog_compute.p2p.bitchat.mail.carried import Tier
 from fog_compute.p2p.bitchat.mesh.news import KeysProved, PeerAway, PeerNear, SessionReady
 from fog_compute.p2p.bitchat.mesh.peers import PeerTable
+from fog_compute.p2p.bitchat.wire.announce import Capability
 from fog_compute.p2p.core.contacts import KeyChanged, PeerBook
 from fog_compute.p2p.core.identity import fingerprint_of
 from fog_compute.p2p.core.peer import Proof
@@ -124,6 +125,17 @@ class NearPeers:
         """
         known = self._book.get(fingerprint)
         return known is not None and known.proof > Proof.ANNOUNCED
+
+    def signs(self, fingerprint: str) -> bytes | None:
+        """The signing key that somebody is proved to have."""
+        known = self._book.get(fingerprint)
+        return known.signing_public if known is not None and self.proved(fingerprint) else None
+
+    def takes_groups(self, fingerprint: str) -> bool:
+        """Whether somebody is near whose program reads messages to groups."""
+        peer = None if self._table is None else self._table.get(bytes.fromhex(fingerprint)[:8])
+        can = None if peer is None else peer.announce.capabilities
+        return peer is not None and peer.near and can is not None and Capability.GROUPS in can
 
     def noise_key(self, fingerprint: str) -> bytes | None:
         """The key that mail to somebody is sealed to."""

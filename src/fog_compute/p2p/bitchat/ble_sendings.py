@@ -15,6 +15,7 @@ from fog_compute.p2p.bitchat.mesh.news import (
     PartSent,
     PostMail,
     SayAll,
+    SayGroup,
     SayTo,
     Sent,
     SentState,
@@ -43,7 +44,7 @@ STATES: Final = {
 WORSE: Final = (SentState.ACCEPTED, SentState.QUEUED, SentState.FAILED)
 """The later, the worse."""
 
-SendCommand: TypeAlias = SayTo | PostMail | SayAll | ShareFile
+SendCommand: TypeAlias = SayTo | SayGroup | PostMail | SayAll | ShareFile
 """Commands that the mesh answers with `Sent`."""
 
 

@@ -9,11 +9,13 @@ import asyncio
 from collections import Counter, deque
 from typing import Final, TypeAlias
 
+from fog_compute.p2p.bitchat.ble_groups import GroupTalk
 from fog_compute.p2p.bitchat.ble_messages import public_file, public_message, read_private
 from fog_compute.p2p.bitchat.ble_peers import NearPeers
 from fog_compute.p2p.bitchat.mail.sealed_mail import NAME_BYTES
 from fog_compute.p2p.bitchat.mesh.news import (
     FileHeard,
+    GroupHeard,
     HeardPrivately,
     MailHeard,
     MailTaken,
@@ -29,7 +31,7 @@ __all__ = ["Heard", "Told", "taken"]
 ARRIVALS: Final = 512
 """Messages that were heard and not taken; whoever sent one that is dropped hears of no receipt."""
 
-Heard: TypeAlias = TextHeard | FileHeard | HeardPrivately | MailHeard
+Heard: TypeAlias = TextHeard | FileHeard | GroupHeard | HeardPrivately | MailHeard
 
 
 def taken(token: str) -> MailTaken | None:
@@ -46,18 +48,20 @@ class Told:
         woken: set when there may be something new.
     """
 
-    __slots__ = ("_arrivals", "_events", "_me", "_near", "dropped", "woken")
+    __slots__ = ("_arrivals", "_events", "_groups", "_me", "_near", "dropped", "woken")
 
-    def __init__(self, me: str, near: NearPeers, dropped: Counter[str]) -> None:
+    def __init__(self, me: str, near: NearPeers, groups: GroupTalk, dropped: Counter[str]) -> None:
         """Nothing was heard.
 
         Args:
             me: one's own fingerprint.
             near: who is near, and whose key is proved.
+            groups: opens what is said in groups.
             dropped: counts what is dropped.
         """
         self._me: Final = me
         self._near: Final = near
+        self._groups: Final = groups
         self._events: Final[deque[TransportEvent]] = deque()
         self._arrivals = 0
         self.dropped: Final = dropped
@@ -95,6 +99,8 @@ class Told:
                 return self._arrived(message, self._near.proved(sender))
             case FileHeard():
                 return self._file(heard)
+            case GroupHeard(payload):
+                return self._in_group(payload, now_ms)
             case HeardPrivately(_, noise_key, kind, body, sent_ms):
                 return self._private(noise_key, kind, body, sent_ms or now_ms)
             case MailHeard(noise_key, kind, body, envelope):
@@ -118,6 +124,14 @@ class Told:
             self.dropped[error.reason.value] += 1
             return None
         return self._arrived(message, self._near.proved(sender))
+
+    def _in_group(self, payload: bytes, now_ms: int) -> DecentralizedMessage | None:
+        try:
+            opened = self._groups.open(payload, now_ms)
+        except Malformed as error:
+            self.dropped[f"group-{error.reason.value}"] += 1
+            return None
+        return None if opened is None else self._arrived(*opened)
 
     def _private(
         self, noise_key: bytes, kind: int, body: bytes, sent_ms: int, envelope: bytes = b""

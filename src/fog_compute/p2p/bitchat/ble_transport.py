@@ -15,6 +15,7 @@ from typing import Final
 
 from fog_compute.clock import Clock, SystemClock
 from fog_compute.p2p.bitchat.ble_all_links import AllLinks
+from fog_compute.p2p.bitchat.ble_groups import GroupTalk, Way
 from fog_compute.p2p.bitchat.ble_links import AdapterChanged, LinkNews
 from fog_compute.p2p.bitchat.ble_messages import PLAIN, write_file, write_private
 from fog_compute.p2p.bitchat.ble_peers import NearPeers
@@ -38,6 +39,7 @@ from fog_compute.p2p.bitchat.mail.sealed_mail import MAX_MAIL
 from fog_compute.p2p.bitchat.mesh.engine import Mesh, MeshEvent, MeshPolicy
 from fog_compute.p2p.bitchat.mesh.news import (
     FileHeard,
+    GroupHeard,
     HeardPrivately,
     KeysProved,
     Leave,
@@ -61,9 +63,11 @@ from fog_compute.p2p.bitchat.mesh.news import (
 )
 from fog_compute.p2p.bitchat.radio.interface import Radio
 from fog_compute.p2p.bitchat.radio.system import system_radio
+from fog_compute.p2p.bitchat.wire.announce import Capability
 from fog_compute.p2p.bitchat.wire.errors import Malformed
 from fog_compute.p2p.bitchat.wire.files import MAX_FILE
 from fog_compute.p2p.core.contacts import PeerBook
+from fog_compute.p2p.core.groups import Groups
 from fog_compute.p2p.core.identity import Identity
 from fog_compute.p2p.core.messages import DecentralizedMessage, MessageKind, Receipt
 from fog_compute.p2p.core.outbox import Key
@@ -73,6 +77,7 @@ from fog_compute.p2p.core.transport import (
     CapabilitiesChanged,
     Outcome,
     OutcomeState,
+    PartLeft,
     TransportCapabilities,
     TransportEvent,
     TransportType,
@@ -102,6 +107,7 @@ class BitChatTransport:
         *,
         name: str = "anon",
         book: PeerBook | None = None,
+        groups: Groups | None = None,
         radio: Radio | None = None,
         others: LinkSource | None = None,
         mail: MailState | None = None,
@@ -116,6 +122,7 @@ class BitChatTransport:
             identity: whose messages these are; None for keys that last as long as this object.
             name: the nickname in announces.
             book: whom one knows; who is met is noted there.
+            groups: those that one is in; what changes there counts at once.
             radio: a driver; None for the system's.
             others: links that are no Bluetooth.
             mail: what was carried when the last run ended.
@@ -142,8 +149,11 @@ class BitChatTransport:
         self._mesh: Mesh | None = None
         self.dropped: Final[Counter[str]] = Counter()
         self._near: Final = NearPeers(self._book, self._say, self._now_ms, self.dropped)
-        self._told: Final = Told(self._identity.fingerprint, self._near, self.dropped)
-        self._sendings: Final = Sendings(self._step, self._say)
+        own = self._identity.fingerprint
+        known = Groups(own) if groups is None else groups
+        self._groups: Final = GroupTalk(self._identity, name, known, self._near)
+        self._told: Final = Told(own, self._near, self._groups, self.dropped)
+        self._sendings: Final = Sendings(self._step, self._told_more)
         self._timer: asyncio.TimerHandle | None = None
         self._stepped = 0.0
         self.on_traced: Callable[[Traced], None] | None = None
@@ -204,6 +214,9 @@ class BitChatTransport:
         copy, size = Key(message.id, destination), len(message.body)
         if message.requires_privacy:
             return failed(copy, "over Bluetooth others see who is near whom", permanent=True)
+        way = self._groups.way(message, destination, attempt)
+        if way is not Way.SESSION:
+            return self._to_group(message, copy, way)
         near = self._near.is_near(destination)
         try:
             # Mail can be handed in again whenever a courier likes: it says when it is over.
@@ -227,7 +240,21 @@ class BitChatTransport:
                 PostMail(self._sendings.token(copy, size), message.id, noise_key, payload)
                 for payload in payloads
             ]
-        return self._sendings.ask(copy, commands)
+        outcome = self._sendings.ask(copy, commands)
+        return self._groups.asked(message, outcome, way, self._now_ms())
+
+    def _to_group(self, message: DecentralizedMessage, copy: Key, way: Way) -> Outcome:
+        """Say a text to a group, or show somebody with the app who is in it."""
+        groups, now_ms = self._groups, self._now_ms()
+        if way is Way.NONE:
+            return failed(copy, groups.why(copy.receiver))
+        if groups.has_gone(message, way, now_ms):
+            return groups.asked(message, Outcome(*copy, OutcomeState.ACCEPTED), way, now_ms)
+        try:
+            command = groups.command(message, copy, way, self._sendings)
+        except Malformed as error:
+            return failed(copy, str(error), permanent=True)
+        return groups.asked(message, self._sendings.ask(copy, [command]), way, now_ms)
 
     async def broadcast(self, message: DecentralizedMessage) -> int:
         """Say a text to all who are near, or give them a file; over how many links it went.
@@ -289,6 +316,7 @@ class BitChatTransport:
         await self._links.stop()
         self._near.end()
         self._sendings.clear()
+        self._groups.clear()
         self._told.woken.set()  # who waits sees that it does not run
 
     def get_capabilities(self) -> TransportCapabilities:
@@ -311,7 +339,7 @@ class BitChatTransport:
 
     def rename(self, name: str) -> None:
         """Be known by another nickname from now on."""
-        self._name = name
+        self._name = self._groups.name = name
         if self._mesh is not None:
             self._step(Rename(name))
 
@@ -362,6 +390,7 @@ class BitChatTransport:
             self._name,
             self._rng,
             policy=self._policy,
+            capabilities=Capability.GROUPS,
             pinned=self._near.pinned,
             tier=self._near.tier,
             mail=self._mail,
@@ -393,7 +422,7 @@ class BitChatTransport:
         match news:
             case PeerNear() | PeerAway() | SessionReady() | KeysProved():
                 self._near.hear(news)
-            case TextHeard() | FileHeard():
+            case TextHeard() | FileHeard() | GroupHeard():
                 self._told.hear(news, self._now_ms())
             case HeardPrivately(_, noise_key) | MailHeard(noise_key):
                 message = self._told.hear(news, self._now_ms())
@@ -411,6 +440,9 @@ class BitChatTransport:
             case Traced():
                 if self.on_traced is not None:
                     self.on_traced(news)
+
+    def _told_more(self, news: Outcome | PartLeft) -> None:
+        self._say(self._groups.told(news) if isinstance(news, Outcome) else news)
 
     def _reason(self) -> str | None:
         """Why nobody can be reached; over a link of another kind somebody can."""

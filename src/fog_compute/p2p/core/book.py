@@ -175,7 +175,13 @@ class ReceiptSent:
 
 @dataclass(frozen=True, slots=True)
 class RosterKept:
-    """A group has another roster."""
+    """A group has another roster, with another key; of those of before nothing stays.
+
+    Attributes:
+        group: its id.
+        roster: all of it; nothing of a group that one left.
+        at: when, seconds since 1970.
+    """
 
     group: str
     roster: bytes
@@ -216,7 +222,7 @@ class BookState:
     held: tuple[HeldId, ...] = ()
     seen: tuple[SeenId, ...] = ()
     receipts: tuple[ReceiptOwed, ...] = ()
-    rosters: tuple[bytes, ...] = ()
+    rosters: tuple[tuple[str, bytes], ...] = ()  # by group; empty of one that was left
 
 
 @dataclass(frozen=True, slots=True)

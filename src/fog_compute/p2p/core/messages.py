@@ -35,6 +35,7 @@ __all__ = [
     "Priority",
     "Receipt",
     "after",
+    "is_own_id",
     "new_stream",
     "public_id",
     "public_text_id",
@@ -88,6 +89,11 @@ class MessageId:
         if not _OWN_ID.fullmatch(text) or text[16:24] != _mark(text[:16]):
             return None
         return cls(text[:24], int(text[24:], 16))
+
+
+def is_own_id(text: str) -> bool:
+    """Whether an id has the form of those that this program gives; the app's are UUIDs."""
+    return _OWN_ID.fullmatch(text) is not None
 
 
 def new_stream(rng: Random) -> str:

@@ -7,6 +7,7 @@ knew is in the book and nowhere else: another one that is made from it goes on w
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
@@ -36,7 +37,7 @@ from fog_compute.p2p.core.book import (
     RosterKept,
     Settled,
 )
-from fog_compute.p2p.core.groups import Groups, Roster
+from fog_compute.p2p.core.groups import Groups
 from fog_compute.p2p.core.inbox import Inbox, InboxLimits, Refusal, Standing
 from fog_compute.p2p.core.messages import (
     MAX_LIFE_MS,
@@ -49,6 +50,7 @@ from fog_compute.p2p.core.messages import (
 )
 from fog_compute.p2p.core.out_streams import OutStreams
 from fog_compute.p2p.core.outbox import Entry, Outbox, OutboxLimits
+from fog_compute.p2p.core.rosters import ROSTER, Roster
 from fog_compute.p2p.core.sending import Reaches, Sending, SendingPolicy
 from fog_compute.p2p.core.telling import Telling
 from fog_compute.p2p.core.transport import (
@@ -212,7 +214,8 @@ class Router:
             self._outbox.add(Entry(bare, len(message.body), receiver, 0))
         changes: list[BookChange] = [Begun(message, receivers, self._inbox.place(), stream)]
         if roster is not None:
-            changes.append(RosterKept(roster.id, roster.encoded, now))
+            # First, for it empties what was sent with the keys of before.
+            changes.insert(0, RosterKept(roster.id, roster.encoded, now))
         return message.id, [Keep(tuple(changes)), *self._go_on(now)]
 
     def handle(self, event: Event, now: float) -> list[Action]:
@@ -248,6 +251,12 @@ class Router:
     def deliveries(self) -> Counter[DeliveryState]:
         """How many deliveries that are not over are in each state."""
         return self._outbox.count_by_state()
+
+    def leave(self, group: str, now: float) -> list[Action]:
+        """Be in a group no more: forget its key, and give up what was not said in it yet."""
+        self._groups.leave(group)
+        given_up = self._sending.cancel(self.waiting_for(None, group), now)
+        return [Keep((RosterKept(group, b"", now),)), *given_up, *self._go_on(now)]
 
     def state(self, id: str, receiver: str) -> DeliveryState | None:  # noqa: A002
         """Where a message of ours stands; None if that is for the book to say."""
@@ -311,7 +320,11 @@ class Router:
             return [*self._receipt(message, now), Confirm(arrival)]
         if not message.expires_ms:
             message = msgspec.structs.replace(message, expires_ms=message.created_ms + MAX_LIFE_MS)
-            arrival = Arrival(arrival.transport, message, arrival.sender_verified, arrival.token)
+            arrival = dataclasses.replace(arrival, message=message)
+        if message.media_type == ROSTER:
+            # Its key belongs with the groups, and not into the log.
+            bare = msgspec.structs.replace(message, body=b"")
+            arrival = dataclasses.replace(arrival, message=bare)
         taken = self._inbox.take(arrival, now)
         if taken.refusal is not None:
             self.refused[taken.refusal] += 1
@@ -338,12 +351,16 @@ class Router:
             return Refusal.OWN
         if self._standing(message.sender) is Standing.BLOCKED:
             return Refusal.BLOCKED
-        if not arrival.sender_verified and (message.kind not in _SHOWN or message.room):
-            return Refusal.UNVERIFIED
         members = self._groups.get(message.room)
         if members is not None and message.sender not in members:
             return Refusal.NOT_MEMBER
-        return None
+        if arrival.sender_verified:
+            return None
+        if not message.room:
+            return None if message.kind in _SHOWN else Refusal.UNVERIFIED
+        # In a group, its maker says whose a signing key is: a text is shown then, with a mark.
+        vouched = message.kind is MessageKind.TEXT and members is not None
+        return None if vouched else Refusal.UNVERIFIED
 
     def _receipt(self, message: DecentralizedMessage, now: float) -> list[Action]:
         try:
@@ -417,8 +434,8 @@ class Router:
                 )
             return (*near, *others)
         members = self._groups.get(message.room) if roster is None else roster.members
-        if members is None:
-            raise InvalidMessage("room is no group that is known here: make it, or ask its maker")
+        if not members:
+            raise InvalidMessage("room is no group that you are in: make it, or ask its maker")
         return tuple(one for one in members if one != self._own)
 
     def _drop_broken_streams(self) -> None:

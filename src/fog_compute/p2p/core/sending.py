@@ -326,9 +326,12 @@ class Sending:
             actions = self._step(entry, DeliveryEvent.STORE, now)
             self._outbox.due(entry, now + self._policy.stored.after(entry.attempts - 1))
             return actions
+        last = outcome.unanswered and outcome.state is OutcomeState.ACCEPTED
         if entry.state is DeliveryState.ACCEPTED:
-            return []
+            return self._over_with(entry, entry.state, now) if last else []
         actions = self._step(entry, DeliveryEvent.ACCEPT, now)
+        if last:
+            return self._over_with(entry, DeliveryState.ACCEPTED, now)
         if entry.receiver != EVERYBODY:
             wait = self._policy.receipt_by(can, entry.size, entry.failures)
             self._outbox.due(entry, now + wait)
@@ -363,15 +366,21 @@ class Sending:
         self._outbox.move(entry, state)
         if state in {DeliveryState.FAILED, DeliveryState.EXPIRED}:
             self.given_up.append(entry.message)
-        over = state.final or (entry.receiver == EVERYBODY and state is DeliveryState.ACCEPTED)
-        if over:
-            self._outbox.remove(entry)
-            self._over[entry.key] = state
-            while len(self._over) > REMEMBERED:
-                self._over.popitem(last=False)
-        if state in _WRITTEN or over:
+        if state.final or (entry.receiver == EVERYBODY and state is DeliveryState.ACCEPTED):
+            return self._over_with(entry, state, now, reason)
+        if state in _WRITTEN:
             return _written(entry.key, state, transport, entry.attempts, reason, now)
         return [Progress(*entry.key, state, transport, reason)]
+
+    def _over_with(
+        self, entry: Entry, state: DeliveryState, now: float, reason: str = ""
+    ) -> list[Action]:
+        """Forget a delivery, and write down where it stands for good."""
+        self._outbox.remove(entry)
+        self._over[entry.key] = state
+        while len(self._over) > REMEMBERED:
+            self._over.popitem(last=False)
+        return _written(entry.key, state, entry.transport, entry.attempts, reason, now)
 
     def _why(self, entry: Entry) -> str:
         reaches, able = self._reaches, self._reaches.capabilities

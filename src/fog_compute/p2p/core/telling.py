@@ -12,6 +12,7 @@ from fog_compute.p2p.core.messages import (
     DecentralizedMessage,
     DeliveryState,
     MessageKind,
+    is_own_id,
 )
 from fog_compute.p2p.core.receipts import Batch, Receipts
 from fog_compute.p2p.core.routing import candidates
@@ -61,9 +62,11 @@ class Telling:
     ) -> list[ReceiptOwed]:
         """Have the sender of a message told of it; what is to be written down of that.
 
-        What goes to all who are near is told by nobody.
+        What goes to all who are near is told by nobody, and nobody waits for a receipt of what the
+        app says in a group: its ids look otherwise.
         """
-        if not self._on or (message.receiver_id is None and not message.room):
+        in_group = bool(message.room) and is_own_id(message.id)
+        if not self._on or (message.receiver_id is None and not in_group):
             return []
         owed = ReceiptOwed(message.sender, message.id, state, message.requires_privacy)
         return [owed] if self._receipts.owe(owed, now) else []

@@ -114,6 +114,8 @@ class Outcome:
         state: how far it came.
         reason: one line, of a failure; "" otherwise.
         permanent: a failure that another try on this transport does not mend.
+        unanswered: no receipt will follow, as the recipient's program gives none: *accepted* is
+            the last that is heard of it.
     """
 
     message_id: str
@@ -121,6 +123,7 @@ class Outcome:
     state: OutcomeState
     reason: str = ""
     permanent: bool = False
+    unanswered: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,7 +167,7 @@ async def list_groups(services: Services) -> GroupListOut:
 async def make_group(group: GroupIn, services: Services) -> GroupMadeOut:
     """Make a group, and tell its members; they get what is sent to its room."""
     people = await services.get_service("messaging").people()
-    made = await people.make_group(group.name, group.members, unknown=group.unknown)
+    made = await people.make_group(group.name, group.members)
     return GroupMadeOut(id=made)
 
 
@@ -179,7 +179,18 @@ async def change_group(
 ) -> GroupListOut:
     """Give a group that one made another name, or other members."""
     people = await services.get_service("messaging").people()
-    await people.change_group(group_id, group.name, group.members, unknown=group.unknown)
+    await people.change_group(group_id, group.name, group.members)
+    return people.groups()
+
+
+@router.delete("/chat/groups/{group_id}", responses=answers(404))
+async def leave_group(
+    group_id: Annotated[str, Path(pattern="^[0-9a-f]{32}$", description="The id of a group.")],
+    services: Services,
+) -> GroupListOut:
+    """Leave a group for good and destroy its key; its other members are not told."""
+    people = await services.get_service("messaging").people()
+    await people.leave_group(group_id)
     return people.groups()
 
 

@@ -206,6 +206,7 @@ GROUP: Final[dict[str, Any]] = {
     "name": "lab",
     "maker": "b0" * 32,
     "members": ["ad" * 32, "b0" * 32],
+    "names": {"b0" * 32: "bob"},
 }
 TRACE: Final[dict[str, Any]] = {
     "peer": PEER,

@@ -544,6 +544,15 @@ CASES: Final[dict[str, Case]] = {
         code=1,
         problem="not-found",
     ),
+    "chat group leave": Case(
+        words=("chat", "group", "leave", "lab"),
+        says="lab: you are in it no more",
+        tells=1,
+        answers=ok(LAB, LAB),
+        failing=ok({"groups": []}),
+        code=1,
+        problem="not-found",
+    ),
     "chat wipe": Case(
         words=("chat", "wipe", "--force"),
         says="everything is destroyed",

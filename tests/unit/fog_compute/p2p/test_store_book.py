@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from sqlalchemy import text
 
-from fog_compute.p2p.core.book import BookChange, BookState, Kept, RosterKept
+from fog_compute.p2p.core.book import Begun, BookChange, BookState, Kept, RosterKept
 from fog_compute.p2p.core.messages import DecentralizedMessage, DeliveryState, MessageKind
 from fog_compute.p2p.core.peer import Peer
 from fog_compute.p2p.core.transport import TransportType
@@ -151,6 +151,47 @@ async def test_after_a_wipe_no_file_of_the_database_has_a_word_of_it(tmp_path: P
         assert await book.log(0, 10) == []
 
 
+async def test_keys_of_a_group_are_in_its_newest_roster_alone(tmp_path: Path) -> None:
+    """INV-P2P-48."""
+    group = "0f" * 16
+    keys = [b"the key of epoch %d, found nowhere" % epoch for epoch in range(2)]
+
+    def brings(epoch: int) -> Begun:
+        message = DecentralizedMessage(
+            body=keys[epoch],
+            room=group,
+            kind=MessageKind.CONTROL,
+            id=f"{epoch:032x}",
+            sender=BOB,
+            created_ms=int((START + epoch) * 1000),
+        )
+        return Begun(message, (), epoch + 1, None)
+
+    def found() -> list[bytes]:
+        files = [tmp_path / f"fog.db{end}" for end in ("", "-wal")]
+        data = b"".join(one.read_bytes() for one in files if one.exists())
+        return [one for one in keys if one in data]
+
+    async with await Store.open(tmp_path / "fog.db", clock=ManualClock()) as store:
+        book = StoreBook(store.messages, BOB)
+        for epoch in range(2):
+            changes: list[BookChange] = [
+                RosterKept(group, keys[epoch], START + epoch),
+                brings(epoch),
+            ]
+            await book.commit(changes)
+            await book.commit(changes)  # as after a crash that came before the answer
+        await book.scrub()
+        assert found() == keys[1:]
+        assert [one.message.body for one in await book.log(0, 10)] == [b"", keys[1]]
+        assert (await book.load(0)).rosters == ((group, keys[1]),)
+
+        await book.commit([RosterKept(group, b"", START + 9)])
+        await book.scrub()
+        assert found() == []
+        assert (await book.load(0)).rosters == ((group, b""),)
+
+
 async def test_old_messages_go_and_what_is_open_stays(tmp_path: Path) -> None:
     """INV-P2P-12."""
     person, kept = told(2)
@@ -224,7 +265,7 @@ async def test_people_are_kept_and_forgotten(database_url: str) -> None:
     async with await Store.open(database_url, clock=ManualClock()) as store:
         book = StoreBook(store.messages, BOB)
         assert sorted(one.name for one in await book.load_peers()) == ["another name", "peer 2"]
-        assert (await book.load(0)).rosters == (b"second",)
+        assert (await book.load(0)).rosters == (("0f" * 16, b"second"),)
 
 
 async def test_after_a_backup_was_put_back_messages_get_ids_that_none_had(tmp_path: Path) -> None:

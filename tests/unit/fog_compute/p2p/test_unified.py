@@ -229,6 +229,8 @@ async def test_group_gets_its_roster_and_its_messages(town: Town) -> None:
             await bob.change_group(group, "mine", [])
         with pytest.raises(NotFound):
             await ann.change_group("ff" * 16, "x", [])
+        with pytest.raises(NotFound, match="nobody here knows"):
+            await ann.make_group("x", ["ff" * 32])
         await ann.change_group(group, "we two", [town.fingerprint("b")])
 
         async def changed() -> bool:
@@ -236,8 +238,21 @@ async def test_group_gets_its_roster_and_its_messages(town: Town) -> None:
             return known is not None and known.name == "we two"
 
         await until(changed)
+
+        async def out() -> bool:
+            return not zoe.groups.get(group)
+
+        await until(out)
+        with pytest.raises(InvalidMessage, match="no group that you are in"):
+            await zoe.send_message(DecentralizedMessage(body=b"still here?", room=group))
     async with town.person("b") as bob:
         assert len(bob.groups[group]) == 2
+        assert len(await bob.log(room=group)) == 4
+        await bob.leave_group(group)
+        with pytest.raises(NotFound):
+            await bob.leave_group(group)
+    async with town.person("b") as bob:
+        assert list(bob.groups) == []
         assert len(await bob.log(room=group)) == 4
 
 

@@ -14,6 +14,7 @@ from fog_compute.p2p.bitchat.mail.mail_file import MailFile
 from fog_compute.p2p.bitchat.radio.interface import ConnectFailed, Radio, RadioUnavailable
 from fog_compute.p2p.bitchat.radio.off import OffRadio
 from fog_compute.p2p.core.contacts import PeerBook
+from fog_compute.p2p.core.groups import Groups
 from fog_compute.p2p.core.identity import Identity
 from fog_compute.p2p.ways import MailKeeper, Ways, make_ways
 from fog_compute.testing import ManualClock
@@ -34,7 +35,7 @@ async def made(folder: Path, **options: Any) -> Ways:
         **options,
     }
     service = MemoryMixnet().service("ada")
-    return await make_ways(service, ADA, "ada", PeerBook(), ManualClock(), **whole)
+    return await make_ways(service, ADA, "ada", PeerBook(), Groups(), ManualClock(), **whole)
 
 
 async def test_the_mesh_is_made_where_it_is_wanted(tmp_path: Path) -> None:
@@ -46,6 +47,7 @@ async def test_the_mesh_is_made_where_it_is_wanted(tmp_path: Path) -> None:
         ADA,
         "",
         PeerBook(),
+        Groups(),
         ManualClock(),
         level=PrivacyLevel.PRIVATE,
         card_file=tmp_path / "card",

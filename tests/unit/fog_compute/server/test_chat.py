@@ -18,6 +18,7 @@ from fog_compute.config import Settings
 from fog_compute.levels import PrivacyLevel
 from fog_compute.p2p.bitchat.mesh.news import Traced
 from fog_compute.p2p.bitchat.radio.interface import RadioUnavailable
+from fog_compute.p2p.core.cards import ContactCard
 from fog_compute.p2p.core.identity import Identity
 from fog_compute.p2p.core.inbox import Refusal
 from fog_compute.p2p.core.messages import DeliveryState
@@ -326,6 +327,7 @@ async def test_a_group_hears_what_is_said_in_it(pair: tuple[Person, Person]) -> 
     change = {"name": "lab 2", "members": [to_bob]}
     (changed,) = (await ada.post(f"{CHAT}/groups/{made['id']}", change))["groups"]
     assert changed["name"] == "lab 2"
+    assert set(group["names"]) == {await ada.fingerprint(), to_bob}
     assert (await bob.post(f"{CHAT}/groups/{made['id']}", change, 409))["type"].endswith("conflict")
     await ada.post(f"{CHAT}/groups/{'0' * 32}", change, 404)
 
@@ -344,10 +346,8 @@ async def test_whom_nobody_knows_is_written_to_on_purpose_alone(
         refused = await ada.post(path, body, 404)
         assert "nobody here knows the fingerprint 0000" in refused["detail"]
     await ada.post(f"{CHAT}/messages", {**text, "unknown": True}, 201)
-    lab = (await ada.post(f"{CHAT}/groups", {**group, "unknown": True}, 201))["id"]
-    changed = {"name": "lab 2", "members": [nobody]}  # who is in it stays in it
-    await ada.post(f"{CHAT}/groups/{lab}", changed)
-    await ada.post(f"{CHAT}/groups/{lab}", {"name": "lab", "members": ["1" * 64]}, 404)
+    lab = (await ada.post(f"{CHAT}/groups", {**group, "members": [to_bob]}, 201))["id"]
+    await ada.post(f"{CHAT}/groups/{lab}", group, 404)
 
 
 async def test_what_waits_says_for_whom_and_why_and_can_be_given_up(
@@ -357,8 +357,10 @@ async def test_what_waits_says_for_whom_and_why_and_can_be_given_up(
     ada, bob = pair
     to_bob = await ada.knows(bob)
     await ada.reaches(to_bob)
-    nobody = "0" * 64
-    group = {"name": "lab", "members": [to_bob, nobody], "unknown": True}
+    zed = ContactCard.make(Identity(b"z" * 32), "zed", {}, 1)
+    await ada.post("/api/v1/peers", {"card": zed.text}, 201)
+    nobody = Identity(b"z" * 32).fingerprint
+    group = {"name": "lab", "members": [to_bob, nobody]}
     lab = (await ada.post(f"{CHAT}/groups", group, 201))["id"]
 
     sent = await ada.post(f"{CHAT}/messages", {"room": lab, "text": "hello"}, 201)

@@ -10,6 +10,7 @@ from random import Random
 import msgspec
 import pytest
 
+from fog_compute.p2p.bitchat.ble_groups import GroupTalk
 from fog_compute.p2p.bitchat.ble_messages import write_private
 from fog_compute.p2p.bitchat.ble_peers import NearPeers
 from fog_compute.p2p.bitchat.ble_told import Told
@@ -18,6 +19,7 @@ from fog_compute.p2p.bitchat.wire.kinds import Kind
 from fog_compute.p2p.bitchat.wire.packet import Packet
 from fog_compute.p2p.bitchat.wire.private import PrivateKind
 from fog_compute.p2p.core.contacts import PeerBook
+from fog_compute.p2p.core.groups import Groups
 from fog_compute.p2p.core.messages import DecentralizedMessage, MessageKind
 from fog_compute.p2p.core.transport import Arrival
 from tests.unit.fog_compute.p2p.bitchat.neighbours import NOW, Person
@@ -119,7 +121,8 @@ def test_no_prefix_of_what_a_session_brings_ends_anything() -> None:
     keys, me = Person(5).keys, Person(99).keys
     dropped: Counter[str] = Counter()
     near = NearPeers(PeerBook(own=me.fingerprint), print, lambda: 0, dropped)
-    told = Told(me.fingerprint, near, dropped)
+    talk = GroupTalk(me, "me", Groups(me.fingerprint), near)
+    told = Told(me.fingerprint, near, talk, dropped)
     whole = private_payloads()
     for kind, body in whole:
         for end in range(len(body) + 1):

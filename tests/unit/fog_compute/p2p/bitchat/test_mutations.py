@@ -20,7 +20,7 @@ from fog_compute.p2p.bitchat.wire.errors import Malformed, Reason
 from fog_compute.p2p.bitchat.wire.files import File
 from fog_compute.p2p.bitchat.wire.fragments import Assembly, AssemblyPolicy, Fragment, cut
 from fog_compute.p2p.bitchat.wire.gcs import build
-from fog_compute.p2p.bitchat.wire.groups import GroupEnvelope, GroupMessage, GroupState, Member
+from fog_compute.p2p.bitchat.wire.groups import GroupEnvelope, GroupMessage
 from fog_compute.p2p.bitchat.wire.kinds import Kind
 from fog_compute.p2p.bitchat.wire.packet import decode, packet, wire_length
 from fog_compute.p2p.bitchat.wire.ping import Ping
@@ -38,9 +38,6 @@ BODY: Final = text(RNG, 300)
 ANNOUNCE: Final = Announce("Ada", NOISE, PUBLIC, (SENDER,), Capability.GROUPS, "u33")
 SAID: Final = GroupMessage("id", PUBLIC, "Ada", 1, "at six").seal(
     b"g" * 16, 1, NOISE, b"n" * 12, KEY
-)
-STATE: Final = GroupState(
-    b"g" * 16, "all", NOISE, 1, (Member(b"f" * 32, PUBLIC, "Ada"),), b"f" * 32
 )
 SYNC: Final = SyncRequest(
     build([RNG.randbytes(16) for _ in range(40)])[0],
@@ -69,10 +66,6 @@ def announced(data: bytes) -> object:
 
 def opened(data: bytes) -> object:
     return GroupEnvelope.decode(data).open(NOISE)
-
-
-def roster(data: bytes) -> object:
-    return GroupState.decode(data).verify()
 
 
 def bundle(data: bytes) -> object:
@@ -108,9 +101,7 @@ PARSERS: Final[tuple[tuple[Parser, tuple[bytes, ...]], ...]] = (
     (CourierEnvelope.decode, (CourierEnvelope(b"t" * 16, 5, BODY, 4, 7).encode(),)),
     (GroupEnvelope.decode, (SAID.encode(),)),
     (opened, (SAID.encode(),)),
-    (GroupState.decode, (STATE.signed(KEY).encode(),)),
     (bundle, (BUNDLE.encode(),)),
-    (roster, (STATE.signed(KEY).encode(),)),
 )
 
 

@@ -20,6 +20,7 @@ from fog_compute.p2p.bitchat.radio.interface import (
 )
 from fog_compute.p2p.bitchat.wire.packet import Packet, decode
 from fog_compute.p2p.core.contacts import PeerBook
+from fog_compute.p2p.core.groups import Groups
 from fog_compute.p2p.core.messages import DecentralizedMessage
 from fog_compute.p2p.core.transport import Arrival, TransportEvent
 from fog_compute.testing import ManualClock
@@ -71,7 +72,12 @@ class Wired:
     """
 
     def __init__(
-        self, person: int = 99, *, book: PeerBook | None = None, mail: MailState | None = None
+        self,
+        person: int = 99,
+        *,
+        book: PeerBook | None = None,
+        groups: Groups | None = None,
+        mail: MailState | None = None,
     ) -> None:
         self.clock = ManualClock(datetime.fromtimestamp(NOW, UTC))
         self.me = Person(person)
@@ -80,6 +86,7 @@ class Wired:
             radio=NoRadio(),
             others=self,
             book=book,
+            groups=groups,
             mail=mail,
             clock=self.clock,
             rng=Random(3),

@@ -13,7 +13,7 @@ from fog_compute.p2p.core.actions import (
     TransportChanged,
     Wake,
 )
-from fog_compute.p2p.core.groups import Groups, Roster
+from fog_compute.p2p.core.groups import Groups
 from fog_compute.p2p.core.inbox import Standing
 from fog_compute.p2p.core.messages import (
     DecentralizedMessage,
@@ -23,6 +23,7 @@ from fog_compute.p2p.core.messages import (
     Receipt,
     new_stream,
 )
+from fog_compute.p2p.core.rosters import Member, Roster
 from fog_compute.p2p.core.router import Router, RouterPolicy
 from fog_compute.p2p.core.transport import (
     Arrival,
@@ -66,7 +67,8 @@ class Desk:
 
     def form(self, *members: str) -> None:
         """Have a group of these."""
-        self.groups.put(Roster(GROUP, "us", ANN, members, 1, b"", b""))
+        people = tuple(Member(one, bytes.fromhex(one)) for one in members)
+        self.groups.put(Roster(GROUP, "us", ANN, people, 1, b"k" * 32, b""))
 
     def do(self, event: Event) -> list[Action]:
         return self._took(self.router.handle(event, self.now))

@@ -32,7 +32,7 @@ from fog_compute.p2p.core.actions import (
     WakeAt,
 )
 from fog_compute.p2p.core.book import Begun, BookChange, Kept, ReceiptOwed
-from fog_compute.p2p.core.groups import Groups, Roster
+from fog_compute.p2p.core.groups import Groups
 from fog_compute.p2p.core.identity import Identity
 from fog_compute.p2p.core.inbox import Refusal, Standing
 from fog_compute.p2p.core.messages import (
@@ -42,6 +42,7 @@ from fog_compute.p2p.core.messages import (
     Receipt,
 )
 from fog_compute.p2p.core.outbox import Key
+from fog_compute.p2p.core.rosters import Roster
 from fog_compute.p2p.core.router import Router, RouterPolicy
 from fog_compute.p2p.core.transport import (
     Arrival,

@@ -1,0 +1,111 @@
+"""Messages of groups at the router: who is waited for, who is believed, and what leaving ends."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from fog_compute.p2p.core.actions import Keep, OutcomeTold
+from fog_compute.p2p.core.book import RosterKept
+from fog_compute.p2p.core.identity import Identity
+from fog_compute.p2p.core.inbox import Refusal
+from fog_compute.p2p.core.messages import DeliveryState, InvalidMessage, MessageKind
+from fog_compute.p2p.core.rosters import ROSTER, Member, Roster
+from fog_compute.p2p.core.transport import Outcome, OutcomeState, Reach, TransportType
+from tests.unit.fog_compute.p2p.core.desk import ANN, BOB, GROUP, ZOE, Desk, from_bob
+
+APP_ID = "5F0C8D4E-0000-4000-8000-000000000001"
+
+
+def in_group(desk: Desk, text: str = "hi", number: int | str = 0, *, proved: bool = True) -> None:
+    desk.arrive(from_bob(text, number, receiver_id=None, room=GROUP), proved=proved)
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_who_gives_no_receipt_is_not_waited_for(later: bool) -> None:
+    """INV-P2P-10."""
+    desk = Desk()
+    desk.form(ANN, BOB, ZOE)
+    desk.up(ble=Reach.DIRECT)
+    id_ = desk.say(to=None, room=GROUP)
+
+    if later:
+        desk.answer(OutcomeState.QUEUED, unanswered=True)
+        last = Outcome(id_, BOB, OutcomeState.ACCEPTED, unanswered=True)
+        desk.do(OutcomeTold(TransportType.BITCHAT_BLE, last))
+    else:
+        desk.answer(OutcomeState.ACCEPTED, unanswered=True)
+    desk.wait(3_000)
+
+    assert desk.offers() == []
+    assert desk.router.waiting == 1  # Zoe's
+    assert desk.state(id_) is DeliveryState.ACCEPTED
+    assert desk.book.deliveries[id_, BOB].state is DeliveryState.ACCEPTED
+
+
+def test_the_app_is_sent_no_receipts_of_what_it_says_in_a_group() -> None:
+    """INV-P2P-10."""
+    desk = Desk()
+    desk.form(ANN, BOB)
+    desk.up(htx=True)
+
+    in_group(desk, "from the app", APP_ID)
+    assert not desk.book.receipts
+    in_group(desk, "from ours")
+    assert [one.id for one in desk.book.receipts] == [from_bob("").id]
+    assert desk.shown() == ["from the app", "from ours"]
+
+
+def test_whom_a_maker_alone_vouches_for_is_shown_with_a_mark_in_that_group() -> None:
+    """INV-BITCHAT-98."""
+    desk = Desk()
+    in_group(desk, "no group", APP_ID, proved=False)
+    desk.form(ANN, BOB)
+    in_group(desk, "hello", APP_ID, proved=False)
+    in_group(desk, "proved", APP_ID)
+
+    assert [(one.message.text, one.verified) for one in desk.book.entries()] == [
+        ("hello", False),
+        ("proved", True),
+    ]
+    assert desk.router.refused == {Refusal.UNVERIFIED: 1}
+
+
+def test_who_leaves_gives_up_what_was_not_said_and_hears_nothing_more() -> None:
+    """INV-P2P-48."""
+    desk = Desk()
+    desk.form(ANN, BOB)
+    id_ = desk.say(to=None, room=GROUP)
+    other = desk.say()
+
+    actions = desk._took(desk.router.leave(GROUP, desk.now))
+    in_group(desk)
+
+    assert Keep((RosterKept(GROUP, b"", desk.now),)) in actions
+    assert desk.book.rosters == {GROUP: b""}
+    assert desk.state(id_) is DeliveryState.FAILED
+    assert desk.router.waiting_for(BOB, "") == {other}
+    assert desk.shown() == []
+    assert desk.router.refused == {Refusal.NOT_MEMBER: 1}
+    with pytest.raises(InvalidMessage, match="no group that you are in"):
+        desk.say(to=None, room=GROUP)
+
+
+def test_the_key_of_a_group_is_not_in_the_log() -> None:
+    """INV-P2P-48."""
+    bob, desk = Identity(b"b" * 32), Desk()
+    roster = Roster.make(bob, GROUP, "us", [Member(ANN, b"a" * 32)])
+    brings = msgspec.structs.replace(
+        from_bob("", receiver_id=None, sender=bob.fingerprint),
+        body=roster.encoded,
+        room=GROUP,
+        kind=MessageKind.CONTROL,
+        media_type=ROSTER,
+    )
+
+    desk.arrive(brings)
+
+    (entry,) = desk.book.entries()
+    assert entry.message.body == b""
+    assert desk.book.rosters == {GROUP: roster.encoded}
+    assert desk.groups.roster(GROUP) == roster
