@@ -335,6 +335,4 @@ def checked(message: DecentralizedMessage) -> DecentralizedMessage:
         raise Malformed(Reason.FIELD, str(error)) from None
     if not message.id or message.kind is MessageKind.RECEIPT:
         raise Malformed(Reason.FIELD, "a message has an id, and is no receipt in a file")
-    if not 0 <= message.expires_ms - message.created_ms <= MAX_LIFE_MS:
-        raise Malformed(Reason.FIELD, "a message lives for a week at most")
     return message

@@ -205,6 +205,8 @@ class DecentralizedMessage(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidMessage("media_type is none: give one such as text/plain")
         if not (0 <= self.created_ms <= LATEST_MS and 0 <= self.expires_ms <= LATEST_MS):
             raise InvalidMessage("created_ms and expires_ms are from 1970 to 9999")
+        if self.expires_ms and not 0 <= self.expires_ms - self.created_ms <= MAX_LIFE_MS:
+            raise InvalidMessage("expires_ms is not before created_ms, and 7 days after it at most")
         return self
 
 

@@ -193,6 +193,8 @@ class Router:
             # Its id follows from what it says and when: no two at the same moment.
             created = self._last_public = max(created, self._last_public + 1)
         expires = message.expires_ms or created + self._policy.life_ms
+        if expires <= created:
+            raise InvalidMessage("expires_ms is over already: give a later time, or 0")
         message = msgspec.structs.replace(
             message,
             id="",
@@ -200,8 +202,6 @@ class Router:
             created_ms=created,
             expires_ms=min(expires, created + MAX_LIFE_MS),
         ).check()
-        if message.expires_ms <= created:
-            raise InvalidMessage("expires_ms is over already: give a later time, or 0")
         receivers = self._receivers(message, audience, roster)
         self._outbox.check(receivers, len(message.body))
         if roster is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from fog_compute import p2p
 from fog_compute.p2p.core.messages import (
     MAX_BODY_BYTES,
+    MAX_LIFE_MS,
     DecentralizedMessage,
     DeliveryEvent,
     DeliveryState,
@@ -70,6 +72,7 @@ def test_foreign_id_is_not_taken_apart(foreign: str) -> None:
         ("created_ms", -1),
         ("created_ms", 2**63),
         ("expires_ms", 2**60),
+        ("expires_ms", MAX_LIFE_MS + 1),  # made in 1970, as the others here
     ],
 )
 def test_refused_message_names_the_field(field: str, value: object) -> None:
@@ -83,6 +86,18 @@ def test_refused_message_names_the_field(field: str, value: object) -> None:
     assert said in str(caught.value)
     if len(str(value)) > 5:  # what somebody wrote is not told again: it may not be fit to be shown
         assert str(value) not in str(caught.value)
+
+
+@pytest.mark.parametrize("life_ms", [0, 1, MAX_LIFE_MS])
+def test_a_message_lives_for_a_week_and_not_for_less_than_nothing(life_ms: int) -> None:
+    """INV-P2P-04."""
+    made = 1_700_000_000_000
+    message = DecentralizedMessage(body=b"", created_ms=made, expires_ms=made + life_ms)
+
+    assert message.check() is message
+    for expires_ms in (made - 1, made + MAX_LIFE_MS + 1):
+        with pytest.raises(InvalidMessage, match="expires_ms"):
+            msgspec.structs.replace(message, expires_ms=expires_ms).check()
 
 
 def test_good_message_is_returned() -> None:

@@ -373,7 +373,7 @@ def test_foreign_id_of_one_sender_keeps_nothing_of_another_away() -> None:
         (from_bob("x", media_type="?"), True, Refusal.MALFORMED),
         (from_bob("x", sender=ANN), True, Refusal.OWN),
         (from_bob("x", sender="cc" * 32), True, Refusal.BLOCKED),
-        (from_bob("x", expires_ms=1000), True, Refusal.EXPIRED),
+        (from_bob("x", created_ms=500, expires_ms=1000), True, Refusal.EXPIRED),
         (from_bob("x", kind=MessageKind.CONTROL), False, Refusal.UNVERIFIED),
         (from_bob("x", kind=MessageKind.FILE, room=GROUP), False, Refusal.UNVERIFIED),
         (from_bob("x", room=GROUP, receiver_id=None, sender=EVE), True, Refusal.NOT_MEMBER),

@@ -10,6 +10,7 @@ import pytest
 from fog_compute.p2p.core.cards import ContactCard
 from fog_compute.p2p.core.identity import Identity
 from fog_compute.p2p.core.messages import (
+    MAX_LIFE_MS,
     DecentralizedMessage,
     InvalidMessage,
     MessageKind,
@@ -46,7 +47,7 @@ def card(of: Identity = ADA) -> str:
         said(body=b"x" * 300_000, kind=MessageKind.FILE, name="a.bin", media_type="image/png"),
         said(receiver_id=None, room="g" * 32),
         said(priority=Priority.URGENT, requires_privacy=True, offline_capable=False),
-        said(id="a foreign id", expires_ms=2**42),
+        said(id="a foreign id", expires_ms=5 + MAX_LIFE_MS),
     ],
 )
 def test_what_was_sealed_is_opened(message: DecentralizedMessage) -> None:
@@ -157,6 +158,8 @@ def changed(at: int, value: object) -> list[object]:
         (signed(changed(3, "r" * 65)), "field"),
         (signed(changed(4, "text")), "field"),
         (signed(changed(5, "n" * 256)), "field"),
+        (signed(changed(10, 2 + MAX_LIFE_MS)), "field"),
+        (signed(changed(9, 3)), "field"),
         (signed(changed(6, 9)), "form"),
         (signed(changed(9, -1)), "form"),
         (signed(changed(10, 2**60)), "form"),
