@@ -14,6 +14,7 @@ from random import Random, SystemRandom
 from typing import Final
 
 from fog_compute.clock import Clock, SystemClock
+from fog_compute.observability import get_logger
 from fog_compute.p2p.bitchat.ble_all_links import AllLinks
 from fog_compute.p2p.bitchat.ble_groups import GroupTalk, Way
 from fog_compute.p2p.bitchat.ble_links import AdapterChanged, LinkNews
@@ -38,6 +39,7 @@ from fog_compute.p2p.bitchat.mail.couriers import MailState
 from fog_compute.p2p.bitchat.mail.sealed_mail import MAX_MAIL
 from fog_compute.p2p.bitchat.mesh.engine import Mesh, MeshEvent, MeshPolicy
 from fog_compute.p2p.bitchat.mesh.news import (
+    ClocksApart,
     FileHeard,
     GroupHeard,
     HeardPrivately,
@@ -88,6 +90,8 @@ __all__ = ["BitChatTransport"]
 
 BACK_S: Final = 10.0
 """Seconds by which the time of day may go back; what is due later by more would seem to hang."""
+
+_log = get_logger("fog_compute.p2p")
 
 NOBODY: Final = "they are not near, and nobody is who could carry it to them"
 
@@ -156,6 +160,7 @@ class BitChatTransport:
         self._sendings: Final = Sendings(self._step, self._told_more)
         self._timer: asyncio.TimerHandle | None = None
         self._stepped = 0.0
+        self._clocks: str | None = None
         self.on_traced: Callable[[Traced], None] | None = None
         self.on_mail: Callable[[MailState], None] | None = None
 
@@ -385,6 +390,7 @@ class BitChatTransport:
             self._say(CapabilitiesChanged(self.type))
 
     def _make_mesh(self) -> Mesh:
+        self._clocks = None
         return Mesh(
             self._identity,
             self._name,
@@ -429,24 +435,39 @@ class BitChatTransport:
                 if message is not None and message.kind is MessageKind.RECEIPT:
                     for one in Receipt.parse(message.body).ids:
                         self._step(MailSettled(one, noise_key))
-            case MailKept(state):
-                self._mail = state
-                if self.on_mail is not None:
-                    self.on_mail(state)
             case Sent():
                 self._sendings.sent(news)
             case PartSent():
                 self._sendings.left(news)
+            case _:
+                self._note(news)
+
+    def _note(self, news: News) -> None:
+        match news:
+            case MailKept(state):
+                self._mail = state
+                if self.on_mail is not None:
+                    self.on_mail(state)
             case Traced():
                 if self.on_traced is not None:
                     self.on_traced(news)
+            case ClocksApart(seconds, neighbours, everybody):
+                _log.warning(
+                    "mesh.clocks",
+                    ahead_s=round(seconds),
+                    neighbours=neighbours,
+                    everybody=everybody,
+                )
+                was, self._clocks = self._clocks, news.reason
+                if was != self._clocks:
+                    self._say(CapabilitiesChanged(self.type))
 
     def _told_more(self, news: Outcome | PartLeft) -> None:
         self._say(self._groups.told(news) if isinstance(news, Outcome) else news)
 
     def _reason(self) -> str | None:
         """Why nobody can be reached; over a link of another kind somebody can."""
-        return None if self._near.links else self._links.trouble
+        return self._clocks if self._near.links else self._links.trouble
 
     def _arm(self, at: float) -> None:
         if self._timer is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from fog_compute.p2p.bitchat.events import Link
+from fog_compute.p2p.bitchat.mesh.clocks import Clocks
 from fog_compute.p2p.bitchat.mesh.guard import Drop
 from fog_compute.p2p.bitchat.mesh.news import PeerAway, PeerNear
 from fog_compute.p2p.bitchat.mesh.peers import AnnounceTimes, AnnounceVerdict, Peer, PeersPolicy
@@ -26,12 +27,13 @@ REFUSED: Final = {
 class Announcing:
     """Says who this node is, and hears who others are."""
 
-    __slots__ = ("_last", "_station", "_times")
+    __slots__ = ("_clocks", "_last", "_station", "_times")
 
     def __init__(self, station: Station, policy: PeersPolicy) -> None:
         self._station: Final = station
         self._times: Final = AnnounceTimes(policy, station.rng)
         self._last: Packet | None = None
+        self._clocks: Final = Clocks(station.guard.skew_s)
 
     def up(self, link: Link, now: float) -> None:
         """Say who this is to somebody new."""
@@ -70,6 +72,7 @@ class Announcing:
         except Malformed as malformed:
             return Drop.SIGNATURE if malformed.reason is Reason.SIGNATURE else Drop.CONTENT
         live = station.guard.live(packet, now)
+        self._note_time(packet, link, now)
         verdict = station.peers.take(packet, announce, link, now, live)
         if verdict in REFUSED:
             return REFUSED[verdict]
@@ -82,6 +85,26 @@ class Announcing:
             station.peers.bind(packet, link)
         station.tell(near(peer))
         return None
+
+    def off_time(self, packet: Packet, link: Link, now: float) -> None:
+        """An announce was refused for its time: it may tell that a neighbour's clock is wrong."""
+        if packet.ttl != MAX_TTL or packet.sync_answer or not self._clocks.looks(link, now):
+            return
+        try:
+            verified_announce(packet)
+        except Malformed:
+            return
+        self._note_time(packet, link, now)
+
+    def down(self, link: Link) -> None:
+        """A link is over."""
+        self._clocks.down(link)
+
+    def _note_time(self, packet: Packet, link: Link, now: float) -> None:
+        if packet.ttl == MAX_TTL and not packet.sync_answer:
+            found = self._clocks.note(link, packet.timestamp / 1000, now)
+            if found is not None:
+                self._station.tell(found)
 
     def again(self, packet: Packet, link: Link, now: float) -> None:
         """A copy of an announce came that was taken before: it may show whose a link is."""

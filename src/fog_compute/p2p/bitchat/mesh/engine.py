@@ -305,6 +305,7 @@ class Mesh:
         station.peers.link_down(link)
         self._public.parked.down(link)
         self._tracing.down(link)
+        self._announcing.down(link)
         self._mailbag.down(link)
 
     def _frame(self, link: Link, data: bytes, now: float) -> None:
@@ -338,6 +339,8 @@ class Mesh:
                 drop = part.take(packet, link, now)
         if drop is not None:
             station.guard.drop(link, drop)
+            if drop is Drop.TIME and packet.kind == Kind.ANNOUNCE:
+                self._announcing.off_time(packet, link, now)
             return
         self._seen.add(key, now)
         self._pass_on(key, packet, link, now)

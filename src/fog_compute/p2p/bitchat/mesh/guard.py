@@ -127,6 +127,11 @@ class Guard:
         self.drops: Counter[Drop] = Counter()
         self.malformed: Counter[Reason] = Counter()
 
+    @property
+    def skew_s(self) -> float:
+        """How far a packet's time may be from now, in seconds."""
+        return self._policy.skew_s
+
     def up(self, link: Link, now: float) -> None:
         """A link begins with a full account."""
         self._accounts[link] = _Account(self._policy.frames, now)

@@ -16,6 +16,7 @@ from fog_compute.p2p.bitchat.wire.announce import Announce
 from fog_compute.p2p.bitchat.wire.files import File
 
 __all__ = [
+    "ClocksApart",
     "Command",
     "FileHeard",
     "GroupHeard",
@@ -380,6 +381,33 @@ class Traced:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class ClocksApart:
+    """Clocks of neighbours are so far from this node's that nothing gets through, or no more.
+
+    Attributes:
+        seconds: by which theirs are ahead, in the middle; negative if behind.
+        neighbours: how many there are; none if all is well again.
+        everybody: whether all neighbours are so, so that it may be this node's that is wrong.
+    """
+
+    seconds: float
+    neighbours: int
+    everybody: bool
+
+    @property
+    def reason(self) -> str | None:
+        """Why nobody near can be talked to, and what to do; None if somebody can."""
+        if not self.everybody:
+            return None
+        minutes = max(1, round(abs(self.seconds) / 60))
+        way = "behind" if self.seconds > 0 else "ahead of"
+        return (
+            f"this machine's clock is {minutes} minutes {way} those of all who are near, and phones"
+            " refuse what is two minutes off; set the clock that is wrong"
+        )
+
+
 News: TypeAlias = (
     PeerNear
     | PeerAway
@@ -394,4 +422,5 @@ News: TypeAlias = (
     | Sent
     | PartSent
     | Traced
+    | ClocksApart
 )

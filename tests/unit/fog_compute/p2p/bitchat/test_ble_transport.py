@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import datetime, timedelta
 from random import Random
 from typing import TypeVar
 from unittest.mock import Mock
@@ -11,6 +12,7 @@ from unittest.mock import Mock
 import pytest
 import pytest_asyncio
 
+from fog_compute.clock import SystemClock
 from fog_compute.p2p.bitchat.ble_messages import PLAIN
 from fog_compute.p2p.bitchat.ble_scanner import ScanPolicy
 from fog_compute.p2p.bitchat.ble_transport import BitChatTransport
@@ -393,6 +395,38 @@ async def test_other_links_carry_the_mesh_where_there_is_no_adapter() -> None:
     for end in ends:
         await end.shutdown()
     assert all(wire.ended for wire in wires)
+
+
+class Late(SystemClock):
+    """A clock that is ten minutes slow."""
+
+    def now(self) -> datetime:
+        return super().now() - timedelta(minutes=10)
+
+
+@pytest.mark.asyncio
+async def test_node_whose_clock_is_wrong_says_that_nobody_near_can_be_talked_to() -> None:
+    """INV-BITCHAT-94."""
+    wires = [Wire(1), Wire(2)]
+    wires[0].there, wires[1].there = wires[1], wires[0]
+    ends = [
+        BitChatTransport(
+            radio=BumbleRadio(open_hci("tcp-client:127.0.0.1:9")),
+            others=wire,
+            rng=Random(1),
+            clock=clock,
+        )
+        for wire, clock in zip(wires, (Late(), SystemClock()), strict=True)
+    ]
+    for end, wire in zip(ends, wires, strict=True):
+        wire.here = end
+        await end.initialize()
+    async with asyncio.timeout(10):
+        while "clock" not in (why := ends[0].get_capabilities().unavailable_because or ""):
+            await ends[0].receive()
+    assert why.startswith("this machine's clock is 10 minutes behind those of all who are near")
+    for end in ends:
+        await end.shutdown()
 
 
 class LateRadio:

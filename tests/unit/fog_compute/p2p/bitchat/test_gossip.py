@@ -288,7 +288,7 @@ def test_message_whose_last_frame_was_lost_comes_within_seconds_though_nobody_sa
 
 
 def test_prekeys_of_people_whom_one_never_met_come_by_asking_and_only_once() -> None:
-    # INV-BITCHAT-93
+    # INV-BITCHAT-95
     world = World(chain(4), 1)
     world.run(200.0)
     first, last = world.meshes[0], world.meshes[3]
@@ -304,7 +304,7 @@ def test_prekeys_of_people_whom_one_never_met_come_by_asking_and_only_once() -> 
 
 
 def test_prekeys_are_given_to_an_app_that_asks_and_the_newest_count() -> None:
-    # INV-BITCHAT-93
+    # INV-BITCHAT-95
     store = Store(KeptPolicy(bundles=3))
     bundles = [
         packet(Kind.PREKEY_BUNDLE, bytes([owner]) * 8, int(NOW * 1000) + at, bytes([at]))
