@@ -16,6 +16,7 @@ from fog_compute.p2p.bitchat.ble_links import AdapterChanged, BleLinks, LinkNews
 from fog_compute.p2p.bitchat.ble_scanner import ScanPolicy
 from fog_compute.p2p.bitchat.events import Link, LinkSource, SendFrame
 from fog_compute.p2p.bitchat.radio.interface import Radio, RadioUnavailable
+from fog_compute.p2p.core.background import background
 from fog_compute.p2p.core.transport import TransportUnavailable
 
 __all__ = ["AllLinks"]
@@ -120,7 +121,7 @@ class AllLinks:
 
     def _find(self) -> None:
         if self._finding is None or self._finding.done():
-            self._finding = asyncio.create_task(self._look_for_adapter(), name="ble-adapter")
+            self._finding = background(self._look_for_adapter(), "ble-adapter")
 
     async def _look_for_adapter(self) -> None:
         failures = 0

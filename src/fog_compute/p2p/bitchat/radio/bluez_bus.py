@@ -20,6 +20,7 @@ from fog_compute.p2p.bitchat.radio.bluez_reasons import (
     without_bus,
 )
 from fog_compute.p2p.bitchat.radio.interface import RadioUnavailable
+from fog_compute.p2p.core.background import background
 
 __all__ = ["ADAPTER", "DEVICE", "BluezBus"]
 
@@ -67,7 +68,7 @@ class BluezBus:
         except (DBusFastError, OSError, ValueError) as error:
             raise RadioUnavailable(without_bus(error)) from error
         self._bus = bus
-        self._watch = asyncio.create_task(self._wait(bus))
+        self._watch = background(self._wait(bus), "bluez-bus")
         bus.add_message_handler(self._heard)
         try:
             for rule in RULES:
