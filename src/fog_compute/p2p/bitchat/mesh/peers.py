@@ -34,7 +34,8 @@ class PeersPolicy:
 
     Attributes:
         reachable_s: seconds for which a peer counts as near after it was last heard.
-        most: peers in memory; of more, the newest are forgotten of the link that brought most.
+        most: peers in memory; of more, some are forgotten of the link that brought most: those
+            first that were heard once, and longest ago.
         isolated_s: seconds between announces without a link.
         connected_s: shortest and longest time between announces with one.
         again_s: age in seconds up to which a new link is given the last announce once more.
@@ -74,6 +75,8 @@ class Peer:
         met: when it was first heard of, in seconds.
         via: the link over which that was.
         near: whether it counts as reachable.
+        again: whether it was heard more than once.
+        pinned: whether it was known before this run.
         links: those on which its announce came with all hops left.
         hops: how far away its last announce came from, 1 for a neighbour.
     """
@@ -87,6 +90,8 @@ class Peer:
     met: float
     via: Link
     near: bool = False
+    again: bool = False
+    pinned: bool = False
     links: set[Link] = field(default_factory=set)
     hops: int = 0
 
@@ -155,7 +160,8 @@ class PeerTable:
             live: whether it is fresh enough to show that the peer is near.
         """
         peer = self._peers.get(packet.sender)
-        known = self._pinned(packet.sender) or (None if peer is None else peer.signing_key)
+        pinned = self._pinned(packet.sender)
+        known = pinned or (None if peer is None else peer.signing_key)
         if known is not None and known != announce.signing_key:
             return AnnounceVerdict.KEY_CHANGED
         if peer is not None and peer.noise_key != announce.noise_key:
@@ -163,9 +169,12 @@ class PeerTable:
         if peer is None:
             keys = announce.noise_key, announce.signing_key
             peer = Peer(packet.sender, *keys, announce, -1, now, met=now, via=link)
+            peer.pinned = pinned is not None
             self._peers[packet.sender] = peer
         elif packet.timestamp <= peer.stamp:
             return AnnounceVerdict.OLD
+        else:
+            peer.again = True
         peer.announce, peer.stamp = announce, packet.timestamp
         self._trim(peer)
         if not live:
@@ -223,7 +232,7 @@ class PeerTable:
         """Something came that only this peer can have sent."""
         peer = self._peers.get(peer_id)
         if peer is not None and peer.near:
-            peer.heard = now
+            peer.heard, peer.again = now, True
 
     def leave(self, packet: Packet) -> bool:
         """A peer says that it goes; False if it has said something newer."""
@@ -264,12 +273,17 @@ class PeerTable:
         if len(self._peers) <= self._policy.most:
             return
         # Whoever makes names up over a link has that link's share for them, and pushes nobody out
-        # who came over another, is linked, or was there before.
+        # who came over another, is linked, or was heard again before. A newcomer over the same link
+        # has the time in which that share is filled once to be heard again: of those who were heard
+        # once whoever was heard longest ago goes.
         shares = Counter(peer.via for peer in self._peers.values() if not peer.links)
-        victim = max(
-            (peer for peer in self._peers.values() if peer is not kept),
-            key=lambda peer: (not peer.links, shares[peer.via], not peer.near, peer.met),
-        )
+
+        def dispensable(peer: Peer) -> tuple[bool, int, bool, bool, bool, float]:
+            age = peer.met if peer.again else -peer.heard
+            share = shares[peer.via]
+            return (not peer.links, share, not peer.pinned, not peer.near, not peer.again, age)
+
+        victim = max((one for one in self._peers.values() if one is not kept), key=dispensable)
         del self._peers[victim.peer_id]
         for link in victim.links:
             self._by_link.pop(link, None)

@@ -57,7 +57,8 @@ def test_flood_of_names_forgets_those_without_links_first() -> None:
 def test_flood_of_names_over_one_link_pushes_nobody_out_who_came_over_another() -> None:
     table = PeerTable(PeersPolicy(most=20))
     early, late = b"early!!!", b"late!!!!"
-    table.take(announced(early, 1), said(b"e" * 32), 9, NOW, True)
+    for stamp in (1, 2):
+        table.take(announced(early, stamp), said(b"e" * 32), 9, NOW, True)
     for number in range(90):
         peer_id = number.to_bytes(8)
         table.take(announced(peer_id, 1), said(peer_id * 4), 9, NOW + 1 + number, True)
@@ -66,6 +67,38 @@ def test_flood_of_names_over_one_link_pushes_nobody_out_who_came_over_another() 
     assert len(table) == 20
     assert table.get(early) is not None  # it was there before
     assert table.get(late) is not None
+
+
+def test_newcomer_behind_a_link_that_brings_many_names_has_time_to_be_heard_again() -> None:
+    table = PeerTable(PeersPolicy(most=20))
+    new = b"newcomer"
+
+    def names(first: int) -> None:
+        for number in range(first, first + 15):
+            peer_id = number.to_bytes(8)
+            table.take(announced(peer_id, 1), said(peer_id * 4), 9, NOW + number / 10, True)
+
+    names(0)
+    names(15)
+    table.take(announced(new, 1), said(b"n" * 32), 9, NOW + 3, True)
+    names(30)
+    assert table.get(new) is not None
+    table.take(announced(new, 2), said(b"n" * 32), 9, NOW + 4.5, True)
+    names(45)
+    names(60)
+    assert table.get(new) is not None
+    assert len(table) == 20
+
+
+def test_flood_of_names_pushes_nobody_out_whom_the_owner_knows() -> None:
+    friend = b"friend!!"
+    table = PeerTable(PeersPolicy(most=20), lambda one: b"s" * 32 if one == friend else None)
+    table.take(announced(friend, 1), said(b"f" * 32), 9, NOW, True)
+    for number in range(90):
+        peer_id = number.to_bytes(8)
+        for stamp in (1, 2):
+            table.take(announced(peer_id, stamp), said(peer_id * 4), 9, NOW + 1 + number, True)
+    assert table.get(friend) is not None
 
 
 def test_link_of_a_peer_that_is_gone_may_become_anothers() -> None:
