@@ -14,7 +14,7 @@ from fog_compute.cli.client import Backend
 from fog_compute.cli.codes import FAILED, OK, USAGE
 from fog_compute.cli.common import LINE_LENGTH, CommandError, in_flags, note
 from fog_compute.cli.names import chosen
-from fog_compute.cli.progress import Bar
+from fog_compute.cli.progress import Counts
 from fog_compute.client.answers import Batch, Events, Made, Task
 from fog_compute.client.asking import WAIT_S
 from fog_compute.client.batches import chunks
@@ -102,7 +102,7 @@ class Run:
     """A batch on its way: queued where it is not yet, followed, its results handed on in order."""
 
     def __init__(
-        self, backend: Backend, plan: Plan, sink: Sink, bar: Bar, max_failures: int | None
+        self, backend: Backend, plan: Plan, sink: Sink, bar: Counts, max_failures: int | None
     ) -> None:
         """Nothing is sent yet."""
         self._backend: Final = backend

@@ -36,7 +36,7 @@ from fog_compute.cli.limits import (
 from fog_compute.cli.losses import not_lost
 from fog_compute.cli.output import write, write_bytes
 from fog_compute.cli.outputs import in_words, tell_unwritten, write_files
-from fog_compute.cli.progress import Bar
+from fog_compute.cli.progress import Counts
 from fog_compute.cli.run import environment
 from fog_compute.client.answers import Task
 from fog_compute.client.asking import NO_ANSWER
@@ -153,7 +153,7 @@ def map_inputs(
             }
             how = Giving.chosen(None if as_ is None else As(as_), arg)
             plan = _planned(backend, module, inputs, arg, task, how)
-        with Bar(quiet=json) as bar:
+        with Counts(quiet=json) as bar:
             run = Run(backend, plan, sink, bar, max_failures)
             return _cancelled(run) if cancel else _carried_out(run, plan, cancel_on_interrupt)
 

@@ -17,7 +17,7 @@ import pytest
 
 from fog_compute.cli import batches
 from fog_compute.cli.main import run
-from fog_compute.cli.progress import Bar
+from fog_compute.cli.progress import Counts
 from fog_compute.client.answers import Batch
 from fog_compute.client.lock import HomeLock
 from fog_compute.client.maps import MapState, Progress
@@ -480,7 +480,7 @@ def test_a_map_that_is_not_kept_is_not_found(
 
 def test_counts_are_said_now_and_then_and_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
     seconds = 0.0
-    with Bar(quiet=False, clock=lambda: seconds) as bar:
+    with Counts(quiet=False, clock=lambda: seconds) as bar:
         for done in range(101):
             seconds = done * 0.2
             bar.show(Progress(100, 100, running=min(3, 100 - done), done=done, failed=done // 50))

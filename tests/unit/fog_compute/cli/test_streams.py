@@ -208,8 +208,7 @@ def test_commands_print_through_one_module() -> None:
 
     assert sorted(set(printing)) == [
         "cli/chat/command.py",  # lines that are read
-        "cli/chat/moving.py",  # whether standard error is a terminal
-        "cli/follow.py",  # the same
+        "cli/follow.py",  # whether standard error is a terminal
         "cli/output.py",
         "cli/progress.py",  # the same
         "descriptors.py",
