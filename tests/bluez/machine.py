@@ -76,6 +76,10 @@ class Machine:
                 [BLUETOOTHD, "-n", "-d"], stdout=log, stderr=subprocess.STDOUT
             )
 
+    def configure(self, text: str) -> None:
+        """What bluetoothd reads when it starts the next time; as it comes from Debian if empty."""
+        Path("/etc/bluetooth/main.conf").write_text(text, "ascii")
+
     def stop(self, how: signal.Signals = signal.SIGKILL) -> None:
         """End bluetoothd, with force or without."""
         if self._daemon is not None:

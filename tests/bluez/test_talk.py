@@ -33,7 +33,7 @@ from fog_compute.p2p.core.transport import (
 )
 from tests.bluez.machine import Machine
 
-SLOW_S = 120
+SLOW_S = 60
 
 
 class Node:

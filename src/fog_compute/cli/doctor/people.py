@@ -14,6 +14,7 @@ from fog_compute.client.people import Me, Peer, Peers
 from fog_compute.client.places import Home
 from fog_compute.config import Settings
 from fog_compute.errors import FogError, NotRunning
+from fog_compute.p2p.bitchat.radio.bluez_reasons import Block, read_block
 from fog_compute.text import counted, one_line
 
 __all__ = ["bluetooth", "messages"]
@@ -44,6 +45,12 @@ def bluetooth(settings: Settings) -> Iterator[Finding]:
     elif not BUS.exists():
         do = "install dbus and bluez, and start them"
         yield Finding("bluetooth", Verdict.WARNING, "there is no system D-Bus", ALONE, do)
+    elif blocks := _blocks(settings):
+        do = "rfkill unblock bluetooth"
+        if Block.HARD in blocks.values():
+            do = "turn on the switch of this machine for radio"
+        found = f"rfkill blocks {', '.join(blocks)}"
+        yield Finding("bluetooth", Verdict.WARNING, found, ALONE, do)
     else:
         yield Finding("bluetooth", Verdict.OK, f"there is {', '.join(_adapters())}")
 
@@ -113,6 +120,13 @@ def _driver_of(settings: Settings) -> tuple[str, str]:
     if platform.system() == "Linux":
         return "dbus_fast", "pip install 'fog-compute[bluetooth]'"
     return "bless", "pip install 'fog-compute[bluetooth-macos]'"
+
+
+def _blocks(settings: Settings) -> dict[str, Block]:
+    """The adapters that may be used, if all of them are kept from sending."""
+    names = [settings.chat_adapter] if settings.chat_adapter else _adapters()
+    blocks = {name: read_block(name, ADAPTERS) for name in names}
+    return {} if Block.NONE in blocks.values() else blocks
 
 
 def _adapters() -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,16 @@ def test_bluetooth_is_there_or_says_what_it_lacks(
     (machine / "adapters" / "hci0").mkdir()
     (machine / "adapters" / "hci0:64").mkdir()  # a link
     assert one(people.bluetooth(load_settings())).found == "there is hci0"
+    for kind, do in (("soft", "rfkill unblock bluetooth"), ("hard", "turn on the switch")):
+        (machine / "adapters" / "hci0" / "rfkill0").mkdir(exist_ok=True)
+        (machine / "adapters" / "hci0" / "rfkill0" / kind).write_text("1\n")
+        blocked = one(people.bluetooth(load_settings()))
+        assert (blocked.verdict, blocked.found) == (WARNING, "rfkill blocks hci0")
+        assert do in blocked.do
+    (machine / "adapters" / "hci1").mkdir()
+    assert one(people.bluetooth(load_settings())).found == "there is hci0, hci1"
+    (machine / "adapters" / "hci1").rmdir()
+    shutil.rmtree(machine / "adapters" / "hci0" / "rfkill0")
     monkeypatch.setenv("FOG_CHAT_ADAPTER", "hci7")
     assert one(people.bluetooth(load_settings())).found == "there is no hci7, but hci0"
     monkeypatch.setenv("FOG_CHAT_ADAPTER", "usb:0")

@@ -149,12 +149,14 @@ class BluezRadio:
 
     async def stop(self) -> None:
         """See `Radio.stop`."""
-        for task in tuple(self._tasks):
-            task.cancel()
+        if self._offer is not None:
+            self._offer.end()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_S):
                 ours = map(self.disconnect, tuple(self._links))
                 await asyncio.gather(self._central.stop(), *ours)
+        for task in tuple(self._tasks):
+            task.cancel()
         self._lose("the driver was stopped", tell=False)
         bus, self._bus = self._bus, None
         if bus is not None:
