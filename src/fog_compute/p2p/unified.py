@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -23,20 +22,19 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from fog_compute.clock import Clock, SystemClock
-from fog_compute.errors import FogError, NotFound, ServiceUnavailable
+from fog_compute.errors import FogError, ServiceUnavailable
 from fog_compute.levels import PrivacyLevel
 from fog_compute.observability import get_logger
 from fog_compute.p2p.core.actions import Action, Progress, StandingChanged
 from fog_compute.p2p.core.background import background
 from fog_compute.p2p.core.book import LogEntry
 from fog_compute.p2p.core.contacts import PeerBook
-from fog_compute.p2p.core.groups import Groups, NotMaker
+from fog_compute.p2p.core.groups import Groups
 from fog_compute.p2p.core.identity import Identity, IdentityFile
 from fog_compute.p2p.core.inbox import Standing
 from fog_compute.p2p.core.manager import TransportManager
 from fog_compute.p2p.core.messages import DecentralizedMessage, DeliveryState
 from fog_compute.p2p.core.peer import Peer
-from fog_compute.p2p.core.rosters import NO_KEY, Member, Roster
 from fog_compute.p2p.core.router import Router, RouterPolicy
 from fog_compute.p2p.core.transport import (
     Reach,
@@ -45,10 +43,10 @@ from fog_compute.p2p.core.transport import (
     TransportType,
 )
 from fog_compute.p2p.driver import RouterDriver
+from fog_compute.p2p.own_groups import OwnGroups
 from fog_compute.p2p.store_book import StoreBook
 from fog_compute.p2p.ways import Ways, make_ways
 from fog_compute.store import Store
-from fog_compute.text import one_line
 from fog_compute.threads import in_thread
 
 if TYPE_CHECKING:
@@ -169,7 +167,10 @@ class UnifiedDecentralizedSystem:
                 mail_file=config.mail_file,
                 islands=config.islands,
             )
-        self._parts = _Parts(identity, name, book, contacts, groups, router, manager, driver, ways)
+        own_groups = OwnGroups(identity, name, contacts, groups, router, driver, book)
+        self._parts = _Parts(
+            identity, name, book, contacts, groups, router, manager, driver, ways, own_groups
+        )
         contacts.watch(self._contact_changed)
         for transport in self._given if self._given is not None else ways.transports:
             manager.register_transport(transport.type, transport)
@@ -377,66 +378,28 @@ class UnifiedDecentralizedSystem:
         return self._running.groups
 
     async def make_group(self, name: str, members: Iterable[str]) -> str:
-        """Make a group and tell its members; return its id, the room of its messages.
+        """Make a group; see `OwnGroups.make`.
 
         Raises:
-            NotFound: a member is not known.
-            InvalidMessage: there are too many members.
             ServiceUnavailable: the system does not run.
         """
-        parts = self._running
-        own = parts.identity.fingerprint
-        people = [_member(parts.contacts, one) for one in dict.fromkeys(members) if one != own]
-        group = secrets.token_hex(16)
-        return await self._send_roster(
-            Roster.make(parts.identity, group, name, people, as_maker=parts.name)
-        )
+        return await self._running.own_groups.make(name, members)
 
     async def change_group(self, group: str, name: str, members: Iterable[str]) -> None:
-        """Give a group of ours another name or other members; whoever is out is told.
+        """Change a group that one made; see `OwnGroups.change`.
 
         Raises:
-            NotFound: there is no such group.
-            NotMaker: somebody else made it.
-            InvalidMessage: as for `make_group`.
-        """
-        parts = self._running
-        known = self._known(group)
-        if known.maker != parts.identity.fingerprint:
-            raise NotMaker("this group was made by somebody else: ask them to change it")
-        people = [
-            known.member(one) or _member(parts.contacts, one) for one in dict.fromkeys(members)
-        ]
-        roster = Roster.make(
-            parts.identity, group, name, people, known.epoch + 1, as_maker=parts.name
-        )
-        out = [one for one in known.members if one not in roster.members]
-        await self._send_roster(roster)
-        if out:
-            notice = Roster.make(
-                parts.identity, group, name, people, roster.epoch, as_maker=parts.name, key=NO_KEY
-            )
-            for one in out:
-                await self.send_message(notice.message(one))
-
-    async def leave_group(self, group: str) -> None:
-        """Be in a group no more, and destroy its key; its other members are not told.
-
-        Raises:
-            NotFound: there is no such group.
-            StoreError: the key is deleted, and may still stand in the file of the database.
             ServiceUnavailable: the system does not run.
         """
-        parts = self._running
-        self._known(group)
-        await parts.driver.ask(lambda now: ("", parts.router.leave(group, now)))
-        await parts.book.scrub()
+        await self._running.own_groups.change(group, name, members)
 
-    def _known(self, group: str) -> Roster:
-        known = self._running.groups.roster(group)
-        if known is None:
-            raise NotFound("there is no such group here")
-        return known
+    async def leave_group(self, group: str) -> None:
+        """Be in a group no more; see `OwnGroups.leave`.
+
+        Raises:
+            ServiceUnavailable: the system does not run.
+        """
+        await self._running.own_groups.leave(group)
 
     async def wipe(self) -> bool:
         """Destroy keys, messages, contacts and groups, and stop; whether there were keys.
@@ -468,12 +431,6 @@ class UnifiedDecentralizedSystem:
         if errors:
             raise errors[0]
         return found[0]
-
-    async def _send_roster(self, roster: Roster) -> str:
-        parts = self._running
-        message = roster.message()
-        await parts.driver.ask(lambda now: parts.router.submit(message, now, roster=roster))
-        return roster.id
 
     async def _settle(self, driver: RouterDriver, ways: Ways) -> None:
         """Let nobody carry any longer what has arrived some other way."""
@@ -546,17 +503,8 @@ class _Parts:
     manager: TransportManager
     driver: RouterDriver
     ways: Ways
+    own_groups: OwnGroups
     saving: asyncio.Task[None] | None = None
-
-
-def _member(contacts: PeerBook, fingerprint: str) -> Member:
-    """Somebody as a member of a group."""
-    peer = contacts.get(fingerprint)
-    if peer is None:
-        raise NotFound(
-            f"nobody here knows the fingerprint {one_line(fingerprint, 64)}: add their card"
-        )
-    return Member(fingerprint, peer.signing_public, peer.name)
 
 
 def _standing(peer: Peer) -> Standing:

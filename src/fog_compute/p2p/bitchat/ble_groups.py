@@ -25,10 +25,10 @@ from fog_compute.p2p.core.groups import Groups
 from fog_compute.p2p.core.identity import Identity
 from fog_compute.p2p.core.messages import MAX_LIFE_MS, DecentralizedMessage, MessageKind
 from fog_compute.p2p.core.outbox import Key
-from fog_compute.p2p.core.rosters import ROSTER, Member, Roster
+from fog_compute.p2p.core.rosters import Member, Roster, is_roster
 from fog_compute.p2p.core.transport import Outcome, OutcomeState
 
-__all__ = ["GroupTalk", "Way", "is_roster"]
+__all__ = ["GroupTalk", "Way"]
 
 MAX_TEXT: Final = 16_000
 """Bytes of a text that floods; the app takes 60,000 characters, of which a group needs few."""
@@ -252,8 +252,3 @@ class GroupTalk:
                 expires_ms=created_ms + MAX_LIFE_MS,
             )
         )
-
-
-def is_roster(message: DecentralizedMessage) -> bool:
-    """Whether a message brings a roster."""
-    return message.kind is MessageKind.CONTROL and message.media_type == ROSTER

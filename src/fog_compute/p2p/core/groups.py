@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
 from fog_compute.errors import FogError
-from fog_compute.p2p.core.messages import DecentralizedMessage, InvalidMessage, MessageKind
-from fog_compute.p2p.core.rosters import NO_KEY, ROSTER, Roster
+from fog_compute.p2p.core.messages import DecentralizedMessage, InvalidMessage
+from fog_compute.p2p.core.rosters import NO_KEY, Roster, is_roster
 
 __all__ = ["Groups", "NotMaker"]
 
@@ -83,10 +83,10 @@ class Groups(Mapping[str, tuple[str, ...]]):
         self._rosters.pop(group, None)
         self._left[group] = None
 
-    def take(
+    def newer(
         self, message: DecentralizedMessage, is_stranger: Callable[[str], bool] = lambda _: False
     ) -> Roster | None:
-        """Keep the roster that a message brings, if it is one and is newer; None if not.
+        """The roster that a message brings, if it is one, and newer, and to be `put`; None if not.
 
         It comes from the maker; or, if the maker's Noise key follows from the key that signed it,
         from a member who passes it on. Who is not in it does not get to know the group by it.
@@ -95,7 +95,7 @@ class Groups(Mapping[str, tuple[str, ...]]):
             message: what came, from a sender who is proved.
             is_stranger: whether nobody by this fingerprint is known.
         """
-        if message.kind is not MessageKind.CONTROL or message.media_type != ROSTER:
+        if not is_roster(message):
             return None
         try:
             roster = Roster.parse(message.body)
@@ -112,7 +112,6 @@ class Groups(Mapping[str, tuple[str, ...]]):
             self._own not in roster.members or not self._has_room(roster.maker, is_stranger)
         ):
             return None
-        self.put(roster)
         return roster
 
     def _is_of(self, message: DecentralizedMessage, roster: Roster) -> bool:

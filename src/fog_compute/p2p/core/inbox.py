@@ -53,6 +53,7 @@ class Refusal(enum.StrEnum):
     SEEN_FULL = "seen_full"  # its sender has too many opaque ids
     UNVERIFIED = "unverified"  # a receipt, or a message of a group, with no proof of its sender
     NOT_MEMBER = "not_member"  # its sender is not in the group
+    ROSTER = "roster"  # it brings no roster that is newer, or one group too many
     UNASKED = "unasked"  # a receipt for nothing that was sent to its sender
 
 

@@ -33,7 +33,7 @@ from fog_compute.p2p.core.identity import (
 )
 from fog_compute.p2p.core.messages import DecentralizedMessage, InvalidMessage, MessageKind
 
-__all__ = ["MAX_MEMBERS", "NO_KEY", "ROSTER", "Member", "Roster"]
+__all__ = ["MAX_MEMBERS", "NO_KEY", "ROSTER", "Member", "Roster", "is_roster"]
 
 MAX_MEMBERS: Final = 16
 MAX_NAME_BYTES: Final = 255
@@ -172,7 +172,7 @@ class Roster(msgspec.Struct, frozen=True):
     def parse(cls, data: bytes) -> Self:
         """Read a roster and check its signature.
 
-        That the maker's signing key is the maker's, the signature does not show: see `Groups.take`.
+        That the maker has the signing key that stands there, it does not show: see `Groups.newer`.
 
         Raises:
             InvalidMessage: it is none.
@@ -208,6 +208,11 @@ class Roster(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         return f"Roster({self.id}, epoch {self.epoch}, {len(self.people)} members)"
+
+
+def is_roster(message: DecentralizedMessage) -> bool:
+    """Whether a message brings a roster."""
+    return message.kind is MessageKind.CONTROL and message.media_type == ROSTER
 
 
 def _signed_form(fields: dict[int, bytes]) -> bytes:

@@ -45,12 +45,13 @@ from fog_compute.p2p.core.messages import (
     DeliveryEvent,
     DeliveryState,
     InvalidMessage,
+    MessageId,
     MessageKind,
     Receipt,
 )
 from fog_compute.p2p.core.out_streams import OutStreams
 from fog_compute.p2p.core.outbox import Entry, Outbox, OutboxLimits
-from fog_compute.p2p.core.rosters import ROSTER, Roster
+from fog_compute.p2p.core.rosters import Roster, is_roster
 from fog_compute.p2p.core.sending import Reaches, Sending, SendingPolicy
 from fog_compute.p2p.core.telling import Telling
 from fog_compute.p2p.core.transport import (
@@ -312,7 +313,10 @@ class Router:
 
     def _arrived(self, arrival: Arrival, now: float) -> list[Action]:
         message = arrival.message
-        refusal = self._judge(arrival)
+        refusal, roster = self._judge(arrival), None
+        if refusal is None and is_roster(message):
+            roster = self._groups.newer(message, self._is_stranger)
+        refusal = refusal or self._outside(message, roster)
         if refusal is not None:
             self.refused[refusal] += 1
             return [Confirm(arrival)]
@@ -321,7 +325,7 @@ class Router:
         if not message.expires_ms:
             message = msgspec.structs.replace(message, expires_ms=message.created_ms + MAX_LIFE_MS)
             arrival = dataclasses.replace(arrival, message=message)
-        if message.media_type == ROSTER:
+        if is_roster(message):
             # Its key belongs with the groups, and not into the log.
             bare = msgspec.structs.replace(message, body=b"")
             arrival = dataclasses.replace(arrival, message=bare)
@@ -329,7 +333,8 @@ class Router:
         if taken.refusal is not None:
             self.refused[taken.refusal] += 1
         changes = list(taken.changes)
-        if taken.changes and (roster := self._take_roster(message)) is not None:
+        if taken.changes and roster is not None:
+            self._groups.put(roster)
             changes.append(RosterKept(roster.id, roster.encoded, now))
         if taken.receipt:
             changes += self._telling.owe(message, DeliveryState.DELIVERED, now)
@@ -351,16 +356,26 @@ class Router:
             return Refusal.OWN
         if self._standing(message.sender) is Standing.BLOCKED:
             return Refusal.BLOCKED
-        members = self._groups.get(message.room)
-        if members is not None and message.sender not in members:
-            return Refusal.NOT_MEMBER
         if arrival.sender_verified:
             return None
         if not message.room:
             return None if message.kind in _SHOWN else Refusal.UNVERIFIED
         # In a group, its maker says whose a signing key is: a text is shown then, with a mark.
-        vouched = message.kind is MessageKind.TEXT and members is not None
+        vouched = message.kind is MessageKind.TEXT and message.room in self._groups
         return None if vouched else Refusal.UNVERIFIED
+
+    def _outside(self, message: DecentralizedMessage, roster: Roster | None) -> Refusal | None:
+        """Why the sender has nothing to say in a group; ``roster`` is a newer one that it brings.
+
+        One that is no newer has its place in its stream all the same.
+        """
+        members = self._groups.get(message.room)
+        if members is not None and message.sender not in members and roster is None:
+            return Refusal.NOT_MEMBER
+        if is_roster(message) and roster is None:
+            in_place = members is not None and MessageId.parse(message.id) is not None
+            return None if in_place else Refusal.ROSTER
+        return None
 
     def _receipt(self, message: DecentralizedMessage, now: float) -> list[Action]:
         try:
@@ -401,8 +416,8 @@ class Router:
             self._reaches.forget(event.transport)
         return gone
 
-    def _take_roster(self, message: DecentralizedMessage) -> Roster | None:
-        return self._groups.take(message, lambda one: self._standing(one) is Standing.STRANGER)
+    def _is_stranger(self, peer: str) -> bool:
+        return self._standing(peer) is Standing.STRANGER
 
     def _standing(self, peer: str) -> Standing:
         """What somebody is to us; whom we wrote to, or share a group with, is no stranger."""

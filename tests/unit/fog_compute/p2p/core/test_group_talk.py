@@ -9,8 +9,13 @@ from fog_compute.p2p.core.actions import Keep, OutcomeTold
 from fog_compute.p2p.core.book import RosterKept
 from fog_compute.p2p.core.identity import Identity
 from fog_compute.p2p.core.inbox import Refusal
-from fog_compute.p2p.core.messages import DeliveryState, InvalidMessage, MessageKind
-from fog_compute.p2p.core.rosters import ROSTER, Member, Roster
+from fog_compute.p2p.core.messages import (
+    DecentralizedMessage,
+    DeliveryState,
+    InvalidMessage,
+    MessageKind,
+)
+from fog_compute.p2p.core.rosters import NO_KEY, ROSTER, Member, Roster
 from fog_compute.p2p.core.transport import Outcome, OutcomeState, Reach, TransportType
 from tests.unit.fog_compute.p2p.core.desk import ANN, BOB, GROUP, ZOE, Desk, from_bob
 
@@ -91,19 +96,58 @@ def test_who_leaves_gives_up_what_was_not_said_and_hears_nothing_more() -> None:
         desk.say(to=None, room=GROUP)
 
 
-def test_the_key_of_a_group_is_not_in_the_log() -> None:
-    """INV-P2P-48."""
-    bob, desk = Identity(b"b" * 32), Desk()
-    roster = Roster.make(bob, GROUP, "us", [Member(ANN, b"a" * 32)])
-    brings = msgspec.structs.replace(
-        from_bob("", receiver_id=None, sender=bob.fingerprint),
+def brings(roster: Roster, number: int | str = 0) -> DecentralizedMessage:
+    return msgspec.structs.replace(
+        from_bob("", number, receiver_id=None, sender=roster.maker),
         body=roster.encoded,
-        room=GROUP,
+        room=roster.id,
         kind=MessageKind.CONTROL,
         media_type=ROSTER,
     )
 
-    desk.arrive(brings)
+
+def test_who_was_put_out_is_let_in_again_and_who_left_is_not() -> None:
+    """INV-P2P-11, INV-P2P-48."""
+    bob, desk, own = Identity(b"b" * 32), Desk(), Member(ANN, b"a" * 32)
+    first, out, again, later = (
+        Roster.make(bob, GROUP, "us", members, epoch, key=key)
+        for epoch, (members, key) in enumerate(
+            (([own], None), ([], NO_KEY), ([own], None), ([own], None)), 1
+        )
+    )
+
+    shown = []
+    for number, roster in enumerate((first, out, again)):
+        desk.arrive(brings(roster, number))
+        shown.append(list(desk.groups))
+    desk._took(desk.router.leave(GROUP, desk.now))
+    desk.arrive(brings(later, 3))
+
+    assert shown == [[GROUP], [], [GROUP]]
+    assert list(desk.groups) == []
+    assert desk.router.refused == {Refusal.NOT_MEMBER: 1}
+
+
+def test_a_roster_that_is_not_taken_is_counted_and_not_shown() -> None:
+    """INV-P2P-09."""
+    bob, desk = Identity(b"b" * 32), Desk()
+    roster = Roster.make(bob, GROUP, "us", [Member(ANN, b"a" * 32)])
+    other = Roster.make(bob, "0e" * 16, "them", [Member(ZOE, b"a" * 32)])
+
+    desk.arrive(brings(other, "roster-1"))
+    desk.arrive(brings(roster, "roster-2"))
+    desk.arrive(brings(roster, "roster-3"))
+    desk.arrive(brings(roster, 0))  # those that follow in its stream need not wait for it
+
+    assert [one.message.id for one in desk.book.entries()] == ["roster-2", brings(roster).id]
+    assert desk.router.refused == {Refusal.ROSTER: 2}
+
+
+def test_the_key_of_a_group_is_not_in_the_log() -> None:
+    """INV-P2P-48."""
+    bob, desk = Identity(b"b" * 32), Desk()
+    roster = Roster.make(bob, GROUP, "us", [Member(ANN, b"a" * 32)])
+    desk.arrive(brings(roster))
 
     (entry,) = desk.book.entries()
     assert entry.message.body == b""

@@ -34,6 +34,16 @@ FIRST = Roster.make(ANN, GROUP, "us", people(BOB, ME))
 WITHOUT = Roster.make(ANN, GROUP, "us", people(BOB), 2, key=NO_KEY)
 
 
+def take(
+    groups: Groups, message: DecentralizedMessage, known: frozenset[str] | None = None
+) -> Roster | None:
+    """Keep what a message brings, if it is newer; ``known`` are no strangers."""
+    roster = groups.newer(message, lambda one: known is not None and one not in known)
+    if roster is not None:
+        groups.put(roster)
+    return roster
+
+
 def brings(roster: Roster, sender: str = ANN.fingerprint, **other: object) -> DecentralizedMessage:
     return msgspec.structs.replace(roster.message(), sender=sender, **other)
 
@@ -44,9 +54,9 @@ def test_only_a_newer_roster_of_the_same_maker_is_taken() -> None:
     second = Roster.make(ANN, GROUP, "we", people(BOB, ME), 2)
     stolen = Roster.make(EVE, GROUP, "mine", people(BOB, ME), 3)
 
-    taken = [groups.take(brings(one)) for one in (FIRST, FIRST, second, FIRST)]
+    taken = [take(groups, brings(one)) for one in (FIRST, FIRST, second, FIRST)]
     assert taken == [FIRST, None, second, None]
-    assert groups.take(brings(stolen, EVE.fingerprint)) is None
+    assert take(groups, brings(stolen, EVE.fingerprint)) is None
 
     assert groups.roster(GROUP) == second
     assert (list(groups), len(groups)) == ([GROUP], 1)
@@ -57,11 +67,11 @@ def test_a_member_passes_on_what_shows_by_itself_whose_it_is() -> None:
     app = AppKeys("ad" * 32)
     by_app = Roster.make(app, GROUP, "us", people(BOB, ME))  # type: ignore[arg-type]
 
-    assert Groups(OWN).take(brings(FIRST, BOB.fingerprint)) == FIRST
-    assert Groups(OWN).take(brings(FIRST, EVE.fingerprint)) is None  # no member
+    assert take(Groups(OWN), brings(FIRST, BOB.fingerprint)) == FIRST
+    assert take(Groups(OWN), brings(FIRST, EVE.fingerprint)) is None  # no member
     # Of these keys anybody can make a pair; the maker alone says that they are his.
-    assert Groups(OWN).take(brings(by_app, BOB.fingerprint)) is None
-    assert Groups(OWN).take(brings(by_app, app.fingerprint)) == by_app
+    assert take(Groups(OWN), brings(by_app, BOB.fingerprint)) is None
+    assert take(Groups(OWN), brings(by_app, app.fingerprint)) == by_app
 
 
 def test_what_is_no_roster_of_ours_is_passed_over() -> None:
@@ -73,8 +83,8 @@ def test_what_is_no_roster_of_ours_is_passed_over() -> None:
         brings(FIRST, room="0e" * 16),
         brings(Roster.make(ANN, GROUP, "us", people(ME), key=NO_KEY)),  # anybody has that key
     ):
-        assert Groups(OWN).take(message) is None
-    assert Groups("0a" * 32).take(brings(FIRST)) is None  # it does not name us
+        assert take(Groups(OWN), message) is None
+    assert take(Groups("0a" * 32), brings(FIRST)) is None  # it does not name us
 
 
 def test_who_is_put_out_learns_it_and_is_let_in_by_a_newer_roster() -> None:
@@ -83,10 +93,10 @@ def test_who_is_put_out_learns_it_and_is_let_in_by_a_newer_roster() -> None:
     groups.put(FIRST)
     again = Roster.make(ANN, GROUP, "us", people(ME), 3)
 
-    assert groups.take(brings(WITHOUT)) == WITHOUT
+    assert take(groups, brings(WITHOUT)) == WITHOUT
     assert (groups[GROUP], list(groups), groups.roster(GROUP)) == ((), [], None)
-    assert groups.take(brings(FIRST)) is None
-    assert groups.take(brings(again)) == again
+    assert take(groups, brings(FIRST)) is None
+    assert take(groups, brings(again)) == again
     assert list(groups) == [GROUP]
 
 
@@ -96,7 +106,7 @@ def test_who_left_is_not_brought_back() -> None:
     groups.put(FIRST)
     groups.leave(GROUP)
 
-    assert groups.take(brings(Roster.make(ANN, GROUP, "us", people(ME), 2))) is None
+    assert take(groups, brings(Roster.make(ANN, GROUP, "us", people(ME), 2))) is None
     assert (groups[GROUP], list(groups), groups.roster(GROUP)) == ((), [], None)
 
 
@@ -105,20 +115,20 @@ def test_groups_of_strangers_leave_room_for_others(left: bool) -> None:
     """INV-P2P-09."""
     groups = Groups(OWN)
     makers = [Identity(bytes([number]) * 32) for number in range(10, 20)]
-    known = {OWN, ANN.fingerprint}
+    known = frozenset({OWN, ANN.fingerprint})
     groups.put(FIRST)
     taken = dict.fromkeys(range(len(makers)), 0)
     for number in range(100):
         maker = makers[number // 10]
         roster = Roster.make(maker, f"{number:032x}", "mine", people(ME))
         message = brings(roster, maker.fingerprint)
-        taken[number // 10] += groups.take(message, lambda one: one not in known) is not None
+        taken[number // 10] += take(groups, message, known) is not None
         if left:
             out = Roster.make(maker, roster.id, "mine", [], 2, key=NO_KEY)
-            groups.take(brings(out, maker.fingerprint))
+            take(groups, brings(out, maker.fingerprint))
     newer = Roster.make(makers[0], f"{0:032x}", "still mine", people(ME), epoch=3)
     of_ann = Roster.make(ANN, "ab" * 16, "ours", people(ME))
 
     assert list(taken.values()) == [8, 8, 8, 8, *6 * [0]]
-    assert groups.take(brings(newer, makers[0].fingerprint), lambda _: True) == newer
-    assert groups.take(brings(of_ann), lambda one: one not in known) == of_ann
+    assert take(groups, brings(newer, makers[0].fingerprint), frozenset()) == newer
+    assert take(groups, brings(of_ann), known) == of_ann
