@@ -39,3 +39,13 @@ def test_half_of_the_gain_under_loss_is_sending_again() -> None:
     assert once.share < 0.95
     silent = flood(LINE_500_M, POLICIES["ours"], 9, messages=30, model=AirModel(loss=0.1, told=0.0))
     assert silent.share < 0.95
+
+
+def test_nodes_that_walk_are_reached_by_those_who_are_near_when_it_is_said() -> None:
+    mesh = scattered(20, 5.0, seed=2)
+    standing, walking = (
+        flood(mesh, POLICIES["ours"], 3, messages=12, every_s=5.0, walking=one)
+        for one in (False, True)
+    )
+    assert walking.frames != standing.frames
+    assert walking.share > 0.98
