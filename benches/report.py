@@ -141,6 +141,7 @@ PYTHON = {
     "recovery": (),
     "big_task": (),
     "submit": (),
+    "messaging": (),
     "command_line": (),
 }
 """Programs of this folder that give a ``summary``, and their arguments."""

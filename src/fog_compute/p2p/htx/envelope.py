@@ -11,6 +11,7 @@ The same message for the same recipient gives the same bytes.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from dataclasses import dataclass
 from typing import Annotated, Final
@@ -49,6 +50,9 @@ __all__ = [
 MAX_HEADER_BYTES: Final = 4096
 MAX_ENVELOPE_BYTES: Final = MAX_BODY_BYTES + MAX_HEADER_BYTES + 256
 VERSION: Final = 1
+
+CARDS: Final = 256
+"""Cards that were read lately, of up to 4 KiB each."""
 
 _CONTEXT: Final = b"fog-envelope-v1\x00"
 _ID_CONTEXT: Final = b"fog-mixnet-id-v1\x00"
@@ -226,7 +230,13 @@ def _card_of(text: str, key: bytes) -> ContactCard | None:
     if not text:
         return None
     try:
-        card = ContactCard.parse(text)
+        card = _parsed(text)
     except CardInvalid:
         return None
     return card if card.signing_public == key else None
+
+
+@functools.lru_cache(CARDS)
+def _parsed(text: str) -> ContactCard:
+    """A card goes with each message: its signature is checked with the first."""
+    return ContactCard.parse(text)
