@@ -116,14 +116,18 @@ def test_who_was_put_out_is_let_in_again_and_who_left_is_not() -> None:
         )
     )
 
-    shown = []
+    shown, waiting = [], []
     for number, roster in enumerate((first, out, again)):
         desk.arrive(brings(roster, number))
         shown.append(list(desk.groups))
+        if desk.groups.get(GROUP):
+            desk.say(to=None, room=GROUP)
+        waiting.append(len(desk.router.waiting_for(None, GROUP)))
     desk._took(desk.router.leave(GROUP, desk.now))
     desk.arrive(brings(later, 3))
 
     assert shown == [[GROUP], [], [GROUP]]
+    assert waiting == [1, 0, 1]
     assert list(desk.groups) == []
     assert desk.router.refused == {Refusal.NOT_MEMBER: 1}
 
