@@ -425,12 +425,19 @@ class Router:
         return self._standing(peer) is Standing.STRANGER
 
     def _standing(self, peer: str) -> Standing:
-        """What somebody is to us; whom we wrote to, or share a group with, is no stranger."""
+        """What somebody is to us.
+
+        Whom we wrote to is no stranger, nor who is in a group of ours or of somebody known: a
+        stranger who takes us into a group is one as before, and all who are in it.
+        """
         standing = self._standings.get(peer, Standing.STRANGER)
         if standing is not Standing.STRANGER:
             return standing
-        known = peer in self._written_to or any(peer in one for one in self._groups.values())
+        known = self._knows(peer) or self._groups.shares(peer, self._knows)
         return Standing.KNOWN if known else Standing.STRANGER
+
+    def _knows(self, peer: str) -> bool:
+        return peer in self._written_to or self._standings.get(peer) is Standing.KNOWN
 
     def _receivers(
         self, message: DecentralizedMessage, audience: Iterable[str], roster: Roster | None
