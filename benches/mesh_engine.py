@@ -3,16 +3,19 @@
 Prints one JSON object. Microseconds are of one engine with eight links and a hundred peers: for
 what came first, for a copy of it, for passing it on over one link, and for a neighbour's question
 where a thousand packets are kept; the best of some turns. Beside them, what another implementation
-(``bitchat-protocol``) and the same library's Ed25519 take to read and check an announce. Percents
-of one processor are of fifty engines together, quiet and with a message a second, over a simulated
-air whose own share is in them. With ``--keep`` it goes to ``benches/results/mesh_engine.json``.
+(``bitchat-protocol``) and the same library's Ed25519 take to read and check an announce. KiB are
+of an engine that has heard of 200 peers and keeps a thousand packets. Percents of one processor are
+of fifty engines together, quiet and with a message a second, over a simulated air whose own share
+is in them. With ``--keep`` it goes to ``benches/results/mesh_engine.json``.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import time
+import tracemalloc
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -51,6 +54,7 @@ PEERS: Final = 100
 TURNS: Final = 7
 EACH: Final = 200
 """Packets of a kind in one turn."""
+KEPT: Final = 1_000
 KIND_AT: Final = 1
 """Where a frame says its kind."""
 
@@ -58,13 +62,13 @@ KIND_AT: Final = 1
 class Bench:
     """One engine, its neighbours' side of the links, and the time that it takes."""
 
-    def __init__(self) -> None:
+    def __init__(self, peers: int = PEERS) -> None:
         rng = Random(1)
         self.now = START
         self.spent: defaultdict[str, float] = defaultdict(float)
         self.count: defaultdict[str, int] = defaultdict(int)
         self.mesh = Mesh(Identity(rng.randbytes(32)), "bench", Random(2))
-        self.peers = [Identity(rng.randbytes(32)) for _ in range(PEERS)]
+        self.peers = [Identity(rng.randbytes(32)) for _ in range(peers)]
         self.wake = START
         for link in range(1, LINKS + 1):
             self.give("link", LinkUp(link, 512, True))
@@ -132,12 +136,17 @@ class Bench:
             "ask_us": us["ask"] / LINKS,
         }
 
-    def question(self) -> dict[str, float]:
-        """Microseconds to answer a neighbour that lacks nothing, and one that lacks all."""
+    def fill(self, packets: int) -> None:
+        """Let messages come until so many packets are kept."""
         rng = Random(4)
-        while self.mesh.counts["kept"] < 1_000:
+        while self.mesh.counts["kept"] < packets:
             text = rng.randbytes(30).hex().encode()
             self.flood("message", self.made(Kind.MESSAGE, text, rng.choice(self.peers)))
+
+    def question(self) -> dict[str, float]:
+        """Microseconds to answer a neighbour that lacks a good part."""
+        self.fill(KEPT)
+        rng = Random(4)
         self.spent.clear()
         self.count.clear()
         kinds = frozenset({Kind.ANNOUNCE, Kind.MESSAGE})
@@ -153,6 +162,20 @@ class Bench:
                 self.now += 0.02
                 frames += self.give("answer", FrameSent(sent.link, sent.token, ok=True))
         return {"question_us": self.spent["question"] / self.count["question"] * 1e6}
+
+
+def memory() -> dict[str, float]:
+    """KiB that an engine takes which has heard of 200 peers and keeps a thousand packets."""
+    tracemalloc.start()
+    bench = Bench(200)
+    bench.fill(KEPT)
+    gc.collect()
+    with_engine, _ = tracemalloc.get_traced_memory()
+    bench.mesh = Mesh(Identity(bytes(32)), "nobody", Random(1))
+    gc.collect()
+    without, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return {"engine_kib": (with_engine - without) / 1024}
 
 
 def reading() -> dict[str, float]:
@@ -224,7 +247,8 @@ def main() -> None:
     parser.add_argument("--keep", action="store_true", help="keep the figures among the results")
     keep = parser.parse_args().keep
     bench = Bench()
-    found = least([bench.turn() for _ in range(TURNS)]) | bench.question() | reading() | fifty()
+    found = least([bench.turn() for _ in range(TURNS)]) | bench.question() | reading()
+    found |= memory() | fifty()
     summary = {what: round(value, 1) for what, value in found.items()}
     report = {**origin("src/fog_compute/p2p/bitchat"), "turns": TURNS, "summary": summary}
     if keep:

@@ -31,8 +31,10 @@ class Urgency(enum.IntEnum):
     SESSION = 0
     """Handshakes and answers that somebody waits for."""
     TEXT = 1
-    """Messages, announces."""
-    BULK = 2
+    """Messages."""
+    ANNOUNCE = 2
+    """Who is there: it is said again soon, and in a crowd it is most of what is said."""
+    BULK = 3
     """Pieces of something long, and answers to gossip."""
 
 

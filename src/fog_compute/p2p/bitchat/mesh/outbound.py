@@ -79,6 +79,8 @@ def urgency(packet: Packet) -> Urgency:
     """In which order a packet leaves."""
     if packet.kind in BULKY or packet.sync_answer:
         return Urgency.BULK
+    if packet.kind == Kind.ANNOUNCE:
+        return Urgency.ANNOUNCE
     return Urgency.SESSION if packet.kind in URGENT else Urgency.TEXT
 
 

@@ -376,6 +376,23 @@ def test_slow_link_is_given_nothing_that_waits_for_it_already() -> None:
     assert len(got) > 60
 
 
+def test_text_passes_the_announces_of_a_crowd_on_a_slow_link() -> None:
+    """INV-BITCHAT-81."""
+    tried = known(1, 2)
+    tried.busy.add(2)
+    for number in range(40, 70):
+        tried.get(1, Person(number).announce(tried.now, ttl=6))
+    tried.wait(0.5)
+    before = [one for link, one in tried.take(Kind.ANNOUNCE) if link == 2]
+    tried.get(1, ANN.text("hello", tried.now))
+    tried.wait(0.5)
+    tried.free(2)
+    left = [one.kind for link, one in tried.take() if link == 2]
+    assert 0 < len(before) < 30
+    assert left.index(Kind.MESSAGE) == 0
+    assert left.count(Kind.ANNOUNCE) == 30 - len(before)
+
+
 def test_what_a_set_takes_for_a_member_is_asked_for_by_the_next_one() -> None:
     """INV-BITCHAT-56: a wrong member would otherwise be missing until something else is said."""
     gossip = Gossip(GossipPolicy(), Random(4))
