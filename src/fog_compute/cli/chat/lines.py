@@ -244,7 +244,8 @@ def line_of(
     """One message for a person: time, who, what, how far it is, and below it why no further."""
     at = f"{local(message['at'], zone):%H:%M}"
     if message["kind"] == "control":
-        what = "[who is in the group has changed]"
+        known = message["room"] in names
+        what = f"[{'who is in the group has changed' if known else 'you are not in the group'}]"
     elif message["text"] is None:
         size = "" if message["size"] is None else f", {format_bytes(message['size'])}"
         what = f"[file {one_line(message['name'] or 'without a name', 80)}{size}]"

@@ -39,16 +39,13 @@ class Groups(Mapping[str, tuple[str, ...]]):
         """Begin with none; ``own`` is our fingerprint, and "" takes every group for ours."""
         self._own: Final = own
         self._rosters: Final[dict[str, Roster]] = {}
-        self._left: Final[dict[str, None]] = {}
+        self._members: Final[dict[str, tuple[str, ...]]] = {}
 
     def __getitem__(self, group: str) -> tuple[str, ...]:
-        if group in self._left:
-            return ()
-        members = self._rosters[group].members
-        return members if not self._own or self._own in members else ()
+        return self._members[group]
 
     def __iter__(self) -> Iterator[str]:
-        return iter([one for one in self._rosters if self[one]])
+        return iter([one for one, members in self._members.items() if members])
 
     def __len__(self) -> int:
         return len(list(iter(self)))
@@ -57,9 +54,18 @@ class Groups(Mapping[str, tuple[str, ...]]):
         """The roster of a group that one is in."""
         return self._rosters[group] if self.get(group) else None
 
+    def shares(self, peer: str, is_known: Callable[[str], bool]) -> bool:
+        """Whether somebody is in a group of ours, or of somebody whom one knows otherwise."""
+        return any(
+            peer in self[one.id] and (one.maker == self._own or is_known(one.maker))
+            for one in self._rosters.values()
+        )
+
     def put(self, roster: Roster) -> None:
         """Keep one of ours, or one that was kept before."""
         self._rosters[roster.id] = roster
+        members = roster.members
+        self._members[roster.id] = members if not self._own or self._own in members else ()
 
     def load(self, rosters: Iterable[tuple[str, bytes]]) -> None:
         """Put rosters that were written down, by group; an empty one is of a group that one left.
@@ -76,12 +82,12 @@ class Groups(Mapping[str, tuple[str, ...]]):
     def clear(self) -> None:
         """Forget all."""
         self._rosters.clear()
-        self._left.clear()
+        self._members.clear()
 
     def leave(self, group: str) -> None:
         """Forget a group and its key for good; no roster brings it back."""
         self._rosters.pop(group, None)
-        self._left[group] = None
+        self._members[group] = ()
 
     def newer(
         self, message: DecentralizedMessage, is_stranger: Callable[[str], bool] = lambda _: False
@@ -101,7 +107,8 @@ class Groups(Mapping[str, tuple[str, ...]]):
             roster = Roster.parse(message.body)
         except InvalidMessage:
             return None
-        if roster.id != message.room or roster.id in self._left or not self._is_of(message, roster):
+        left = roster.id in self._members and roster.id not in self._rosters
+        if roster.id != message.room or left or not self._is_of(message, roster):
             return None
         if roster.key == NO_KEY and self._own in roster.members:
             return None

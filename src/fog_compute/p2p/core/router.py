@@ -256,8 +256,11 @@ class Router:
     def leave(self, group: str, now: float) -> list[Action]:
         """Be in a group no more: forget its key, and give up what was not said in it yet."""
         self._groups.leave(group)
-        given_up = self._sending.cancel(self.waiting_for(None, group), now)
-        return [Keep((RosterKept(group, b"", now),)), *given_up, *self._go_on(now)]
+        kept = Keep((RosterKept(group, b"", now),))
+        return [kept, *self._give_up_in(group, now), *self._go_on(now)]
+
+    def _give_up_in(self, group: str, now: float) -> list[Action]:
+        return self._sending.cancel(self.waiting_for(None, group), now)
 
     def state(self, id: str, receiver: str) -> DeliveryState | None:  # noqa: A002
         """Where a message of ours stands; None if that is for the book to say."""
@@ -341,6 +344,8 @@ class Router:
         actions: list[Action] = [Keep(tuple(changes))] if changes else []
         if taken.positions:
             actions.append(News(max(taken.positions)))
+        if roster is not None and not self._groups.get(roster.id):
+            actions += self._give_up_in(roster.id, now)  # this side was put out of it
         return [*actions, Confirm(arrival)]
 
     def _judge(self, arrival: Arrival) -> Refusal | None:
@@ -420,12 +425,19 @@ class Router:
         return self._standing(peer) is Standing.STRANGER
 
     def _standing(self, peer: str) -> Standing:
-        """What somebody is to us; whom we wrote to, or share a group with, is no stranger."""
+        """What somebody is to us.
+
+        Whom we wrote to is no stranger, nor who is in a group of ours or of somebody known: a
+        stranger who takes us into a group is one as before, and all who are in it.
+        """
         standing = self._standings.get(peer, Standing.STRANGER)
         if standing is not Standing.STRANGER:
             return standing
-        known = peer in self._written_to or any(peer in one for one in self._groups.values())
+        known = self._knows(peer) or self._groups.shares(peer, self._knows)
         return Standing.KNOWN if known else Standing.STRANGER
+
+    def _knows(self, peer: str) -> bool:
+        return peer in self._written_to or self._standings.get(peer) is Standing.KNOWN
 
     def _receivers(
         self, message: DecentralizedMessage, audience: Iterable[str], roster: Roster | None

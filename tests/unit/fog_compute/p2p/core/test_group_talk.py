@@ -116,14 +116,18 @@ def test_who_was_put_out_is_let_in_again_and_who_left_is_not() -> None:
         )
     )
 
-    shown = []
+    shown, waiting = [], []
     for number, roster in enumerate((first, out, again)):
         desk.arrive(brings(roster, number))
         shown.append(list(desk.groups))
+        if desk.groups.get(GROUP):
+            desk.say(to=None, room=GROUP)
+        waiting.append(len(desk.router.waiting_for(None, GROUP)))
     desk._took(desk.router.leave(GROUP, desk.now))
     desk.arrive(brings(later, 3))
 
     assert shown == [[GROUP], [], [GROUP]]
+    assert waiting == [1, 0, 1]
     assert list(desk.groups) == []
     assert desk.router.refused == {Refusal.NOT_MEMBER: 1}
 
@@ -141,6 +145,25 @@ def test_a_roster_that_is_not_taken_is_counted_and_not_shown() -> None:
 
     assert [one.message.id for one in desk.book.entries()] == ["roster-2", brings(roster).id]
     assert desk.router.refused == {Refusal.ROSTER: 2}
+
+
+def test_a_stranger_is_no_less_one_for_the_groups_that_he_makes() -> None:
+    """INV-P2P-09."""
+    eve, desk, own = Identity(b"e" * 32), Desk(), Member(ANN, b"a" * 32)
+    bob = Member(BOB, b"b" * 32)
+    for number in range(20):
+        roster = Roster.make(eve, f"{number:032x}", "mine", [own, bob])
+        desk.arrive(brings(roster, f"roster-{number}"))
+    assert len(desk.groups) == 8
+    for number in range(60):
+        said = from_bob(f"{number}", f"{number:032x}", receiver_id=None, sender=eve.fingerprint)
+        desk.arrive(msgspec.structs.replace(said, room=f"{0:032x}"))
+    assert len(desk.shown()) == 50  # and who is in the groups
+    assert desk.router.refused == {Refusal.ROSTER: 12, Refusal.STRANGER_FULL: 18}
+
+    desk.say(to=None, room=f"{0:032x}")
+    desk.arrive(brings(Roster.make(eve, "ab" * 16, "yours", [own]), "roster-a"))
+    assert len(desk.groups) == 9  # one has spoken with them
 
 
 def test_the_key_of_a_group_is_not_in_the_log() -> None:
