@@ -31,6 +31,12 @@ __all__ = ["Inbox", "InboxLimits", "Refusal", "Standing", "Taken"]
 SKEW_S: Final = 3600.0
 """How far the clocks of two people may be apart."""
 
+SKEW_OF_LIFE: Final = 0.25
+"""And which part of a message's life that may be: what is to be gone soon is not shown later."""
+
+LEAST_SKEW_S: Final = 10.0
+"""What every clock that a network sets keeps to."""
+
 
 class Standing(enum.Enum):
     """What somebody is to us."""
@@ -131,7 +137,8 @@ class Inbox:
         """Decide about a message that is no receipt. Its fields were checked."""
         message = arrival.message
         expires = message.expires_ms / 1000
-        if expires + SKEW_S < now:
+        life = expires - message.created_ms / 1000
+        if expires + min(SKEW_S, max(LEAST_SKEW_S, life * SKEW_OF_LIFE)) < now:
             return Taken(refusal=Refusal.EXPIRED)
         until = min(expires, now + MAX_LIFE_MS / 1000) + SKEW_S
         parsed = (

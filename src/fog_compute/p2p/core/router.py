@@ -48,6 +48,7 @@ from fog_compute.p2p.core.messages import (
     MessageId,
     MessageKind,
     Receipt,
+    is_own_id,
 )
 from fog_compute.p2p.core.out_streams import OutStreams
 from fog_compute.p2p.core.outbox import Entry, Outbox, OutboxLimits
@@ -203,6 +204,8 @@ class Router:
             created_ms=created,
             expires_ms=min(expires, created + MAX_LIFE_MS),
         ).check()
+        if message.receiver_id is not None and message.room and message.kind in _SHOWN:
+            raise InvalidMessage("what goes to one person is in no room: give receiver_id or room")
         receivers = self._receivers(message, audience, roster)
         self._outbox.check(receivers, len(message.body))
         if roster is not None:
@@ -325,9 +328,8 @@ class Router:
             return [Confirm(arrival)]
         if message.kind is MessageKind.RECEIPT:
             return [*self._receipt(message, now), Confirm(arrival)]
-        if not message.expires_ms:
-            message = msgspec.structs.replace(message, expires_ms=message.created_ms + MAX_LIFE_MS)
-            arrival = dataclasses.replace(arrival, message=message)
+        message = _plain(message)
+        arrival = dataclasses.replace(arrival, message=message)
         if is_roster(message):
             # Its key belongs with the groups, and not into the log.
             bare = msgspec.structs.replace(message, body=b"")
@@ -470,3 +472,11 @@ class Router:
         for message in self._sending.given_up:
             self._streams.end(message)
         self._sending.given_up.clear()
+
+
+def _plain(message: DecentralizedMessage) -> DecentralizedMessage:
+    """What came, with what its sender left open; to one person it is in no room but a group's."""
+    room, expires = message.room, message.expires_ms or message.created_ms + MAX_LIFE_MS
+    if message.receiver_id is not None and not is_own_id(room):
+        room = ""
+    return msgspec.structs.replace(message, room=room, expires_ms=expires)

@@ -373,7 +373,9 @@ def test_foreign_id_of_one_sender_keeps_nothing_of_another_away() -> None:
         (from_bob("x", media_type="?"), True, Refusal.MALFORMED),
         (from_bob("x", sender=ANN), True, Refusal.OWN),
         (from_bob("x", sender="cc" * 32), True, Refusal.BLOCKED),
-        (from_bob("x", created_ms=500, expires_ms=1000), True, Refusal.EXPIRED),
+        (from_bob("x", created_ms=1, expires_ms=1000), True, Refusal.EXPIRED),
+        (from_bob("x", created_ms=9, expires_ms=8), True, Refusal.MALFORMED),
+        (from_bob("x", created_ms=9, expires_ms=10 + MAX_LIFE_MS), True, Refusal.MALFORMED),
         (from_bob("x", kind=MessageKind.CONTROL), False, Refusal.UNVERIFIED),
         (from_bob("x", kind=MessageKind.FILE, room=GROUP), False, Refusal.UNVERIFIED),
         (from_bob("x", room=GROUP, receiver_id=None, sender=EVE), True, Refusal.NOT_MEMBER),
@@ -590,3 +592,39 @@ def test_router_that_begins_again_knows_what_the_book_knows_and_who_is_near() ->
     assert after.sequence == 1
     desk.arrive(from_bob("lost"))
     assert desk.shown() == ["lost"]
+
+
+@pytest.mark.parametrize(
+    ("life_s", "late_s", "is_shown"),
+    [
+        (3, 12, True),
+        (3, 14, False),
+        (1000, 1200, True),
+        (1000, 1300, False),
+        (86_400, 89_000, True),
+    ],
+)
+def test_what_is_to_be_gone_soon_is_not_shown_long_after(
+    life_s: int, late_s: int, is_shown: bool
+) -> None:
+    """INV-P2P-47."""
+    desk = Desk()
+    message = from_bob("brief", expires_ms=int(START + life_s) * 1000)
+    desk.now += late_s
+
+    desk.arrive(message)
+
+    assert desk.shown() == ["brief"][: int(is_shown)]
+    assert desk.router.refused == ({} if is_shown else {Refusal.EXPIRED: 1})
+
+
+def test_what_goes_to_one_person_is_in_no_room() -> None:
+    """INV-P2P-11."""
+    desk = Desk()
+
+    with pytest.raises(InvalidMessage, match="in no room"):
+        desk.say(room="lab")
+    desk.arrive(from_bob("as if others heard it", 0, room="lab"))
+    desk.arrive(from_bob("of a group", 1, room=GROUP))
+
+    assert [one.message.room for one in desk.book.entries()] == ["", GROUP]
