@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from uuid import UUID
 
+from fog_compute.p2p.bitchat.radio.bumble_connect import bounded, reach, said
 from fog_compute.p2p.bitchat.radio.interface import (
     CHARACTERISTIC,
     MTU,
@@ -40,18 +41,8 @@ if TYPE_CHECKING:
     from bumble.device import Advertisement, Connection, Device
     from bumble.gatt import Characteristic
     from bumble.gatt_client import CharacteristicProxy
-    from bumble.hci import HCI_AsyncCommand
 
 __all__ = ["BumbleRadio", "Hci", "open_hci"]
-
-_SCAN: Final = 96
-"""How long an attempt listens at a time, in units of 0.625 ms: 60 ms."""
-
-_INTERVALS: Final = (12, 24)
-"""Shortest and longest connection interval, in units of 1.25 ms: 15 to 30 ms."""
-
-_SUPERVISION: Final = 400
-"""Silence after which a connection is lost, in units of 10 ms: 4 s."""
 
 _UUID: Final = UUID(SERVICE).bytes[::-1]
 """The service, as an advertisement has it."""
@@ -153,7 +144,7 @@ class BumbleRadio:
             await asyncio.wait_for(self._device.power_on(), self._timeout_s)
         except (BaseBumbleError, OSError, TimeoutError, ValueError) as error:
             await self.stop()
-            self._reason = f"the Bluetooth controller does not answer: {_said(error)}"
+            self._reason = f"the Bluetooth controller does not answer: {said(error)}"
             raise RadioUnavailable(self._reason) from error
         self._reason = None
         self._events.put(Back())
@@ -169,9 +160,9 @@ class BumbleRadio:
         if device is not None:
             for link in tuple(self._links):
                 with contextlib.suppress(Exception):
-                    await _bounded(self._end(self._links[link].connection))
+                    await bounded(self._end(self._links[link].connection))
             with contextlib.suppress(Exception):
-                await _bounded(device.power_off())
+                await bounded(device.power_off())
         self._lose("the driver was stopped")
         hci, self._hci = self._hci, None
         if hci is not None:
@@ -206,7 +197,11 @@ class BumbleRadio:
         early: deque[bytes] = deque(maxlen=_EARLY)
         try:
             async with asyncio.timeout(self._timeout_s):
-                connection = await self._reach(self._usable(), address)
+                device, self._reaching = self._usable(), True
+                try:
+                    connection = await reach(device, address)
+                finally:
+                    self._reaching = False
                 peer = Peer(connection)
                 await peer.request_mtu(MTU)
                 services = await peer.discover_service(SERVICE)
@@ -231,46 +226,10 @@ class BumbleRadio:
             for data in early:
                 self._receive(link, data)
         except (BaseBumbleError, TimeoutError, RadioUnavailable) as error:
-            raise ConnectFailed(f"cannot connect to {address}: {_said(error)}") from error
+            raise ConnectFailed(f"cannot connect to {address}: {said(error)}") from error
         finally:
             if connection is not None and not opened:
                 self._run(self._end(connection))
-
-    async def _reach(self, device: Device, address: str) -> Connection:
-        """Connect as central.
-
-        bumble's own method takes the next connection for its own, whoever made it.
-        """
-        from bumble.core import BaseBumbleError
-        from bumble.hci import HCI_LE_Create_Connection_Cancel_Command, OwnAddressType, Role
-
-        reached: asyncio.Future[Connection] = asyncio.get_running_loop().create_future()
-
-        def arrived(connection: Connection) -> None:
-            if connection.role == Role.CENTRAL and not reached.done():
-                reached.set_result(connection)
-
-        def failed(error: BaseBumbleError) -> None:
-            if not reached.done():
-                reached.set_exception(error)
-
-        device.on(device.EVENT_CONNECTION, arrived)
-        device.on(device.EVENT_CONNECTION_FAILURE, failed)
-        device.connect_own_address_type = OwnAddressType.RANDOM
-        self._reaching = True
-        asked = asyncio.ensure_future(device.send_async_command(_creation(device, address)))
-        try:
-            await asyncio.shield(asked)
-            return await reached
-        except asyncio.CancelledError:
-            with contextlib.suppress(BaseBumbleError, TimeoutError):
-                await _bounded(asked)
-                await _bounded(device.send_sync_command(HCI_LE_Create_Connection_Cancel_Command()))
-            raise
-        finally:
-            self._reaching = False
-            device.remove_listener(device.EVENT_CONNECTION, arrived)
-            device.remove_listener(device.EVENT_CONNECTION_FAILURE, failed)
 
     async def disconnect(self, link: Link) -> None:
         """See `Radio.disconnect`."""
@@ -450,59 +409,3 @@ class BumbleRadio:
         task = background(work, "bumble")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _creation(device: Device, address: str) -> HCI_AsyncCommand:
-    """The command that begins an attempt, in the words that the controller knows."""
-    from bumble import hci
-    from bumble.core import PhysicalTransport
-
-    peer = hci.Address.from_string_for_transport(address, PhysicalTransport.LE)
-    if device.host.supports_command(hci.HCI_LE_EXTENDED_CREATE_CONNECTION_COMMAND):
-        return hci.HCI_LE_Extended_Create_Connection_Command(
-            initiator_filter_policy=0,
-            own_address_type=hci.OwnAddressType.RANDOM,
-            peer_address_type=peer.address_type,
-            peer_address=peer,
-            initiating_phys=1 << hci.HCI_LE_1M_PHY_BIT,
-            scan_intervals=(_SCAN,),
-            scan_windows=(_SCAN,),
-            connection_interval_mins=(_INTERVALS[0],),
-            connection_interval_maxs=(_INTERVALS[1],),
-            max_latencies=(0,),
-            supervision_timeouts=(_SUPERVISION,),
-            min_ce_lengths=(0,),
-            max_ce_lengths=(0,),
-        )
-    return hci.HCI_LE_Create_Connection_Command(
-        le_scan_interval=_SCAN,
-        le_scan_window=_SCAN,
-        initiator_filter_policy=0,
-        peer_address_type=peer.address_type,
-        peer_address=peer,
-        own_address_type=hci.OwnAddressType.RANDOM,
-        connection_interval_min=_INTERVALS[0],
-        connection_interval_max=_INTERVALS[1],
-        max_latency=0,
-        supervision_timeout=_SUPERVISION,
-        min_ce_length=0,
-        max_ce_length=0,
-    )
-
-
-async def _bounded(work: Awaitable[Any]) -> None:
-    """Wait for what a controller may never answer, and let it be after a second.
-
-    Raises:
-        TimeoutError: it was not done by then.
-    """
-    done, _ = await asyncio.wait({asyncio.ensure_future(work)}, timeout=1.0)
-    if not done:
-        raise TimeoutError
-    for one in done:
-        one.result()
-
-
-def _said(error: Exception) -> str:
-    """What an error says; a time that ran out says nothing."""
-    return str(error) or "no answer"
