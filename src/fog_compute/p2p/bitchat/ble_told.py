@@ -67,6 +67,11 @@ class Told:
         self.dropped: Final = dropped
         self.woken: Final = asyncio.Event()
 
+    @property
+    def full(self) -> bool:
+        """Whether so many messages wait that no more are taken."""
+        return self._arrivals >= ARRIVALS
+
     def say(self, event: TransportEvent) -> None:
         """Let the router know something."""
         self._events.append(event)
@@ -151,7 +156,7 @@ class Told:
     def _arrived(
         self, message: DecentralizedMessage, proved: bool, token: str = ""
     ) -> DecentralizedMessage:
-        if self._arrivals >= ARRIVALS:
+        if self.full:
             self.dropped["full"] += 1
         else:
             self._arrivals += 1

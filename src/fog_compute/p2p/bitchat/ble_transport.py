@@ -22,7 +22,7 @@ from fog_compute.p2p.bitchat.ble_messages import PLAIN, write_file, write_privat
 from fog_compute.p2p.bitchat.ble_peers import NearPeers
 from fog_compute.p2p.bitchat.ble_scanner import ScanPolicy
 from fog_compute.p2p.bitchat.ble_sendings import SendCommand, Sendings, failed
-from fog_compute.p2p.bitchat.ble_told import Told, taken
+from fog_compute.p2p.bitchat.ble_told import Heard, Told, taken
 from fog_compute.p2p.bitchat.events import (
     Disconnect,
     FrameReceived,
@@ -48,6 +48,7 @@ from fog_compute.p2p.bitchat.mesh.news import (
     MailHeard,
     MailKept,
     MailSettled,
+    MailTaken,
     News,
     PartSent,
     PeerAway,
@@ -428,13 +429,8 @@ class BitChatTransport:
         match news:
             case PeerNear() | PeerAway() | SessionReady() | KeysProved():
                 self._near.hear(news)
-            case TextHeard() | FileHeard() | GroupHeard():
-                self._told.hear(news, self._now_ms())
-            case HeardPrivately(_, noise_key) | MailHeard(noise_key):
-                message = self._told.hear(news, self._now_ms())
-                if message is not None and message.kind is MessageKind.RECEIPT:
-                    for one in Receipt.parse(message.body).ids:
-                        self._step(MailSettled(one, noise_key))
+            case TextHeard() | FileHeard() | GroupHeard() | HeardPrivately() | MailHeard():
+                self._said(news)
             case Sent():
                 self._sendings.sent(news)
             case PartSent():
@@ -464,6 +460,19 @@ class BitChatTransport:
 
     def _told_more(self, news: Outcome | PartLeft) -> None:
         self._say(self._groups.told(news) if isinstance(news, Outcome) else news)
+
+    def _said(self, heard: Heard) -> None:
+        """Somebody said something."""
+        if isinstance(heard, MailHeard) and self._told.full:
+            self.dropped["full"] += 1
+            self._step(MailTaken(heard.envelope, heard.noise_key, kept=False))
+            return
+        message = self._told.hear(heard, self._now_ms())
+        if not isinstance(heard, HeardPrivately | MailHeard) or message is None:
+            return
+        if message.kind is MessageKind.RECEIPT:
+            for one in Receipt.parse(message.body).ids:
+                self._step(MailSettled(one, heard.noise_key))
 
     def _reason(self) -> str | None:
         """Why nobody can be reached; over a link of another kind somebody can."""

@@ -304,14 +304,18 @@ class Couriers:
                 self.counts["taken"] += 1
         return None
 
-    def kept(self, name: bytes, sender: bytes) -> None:
-        """What an envelope held is kept: the envelope is never opened again.
+    def taken(self, name: bytes, sender: bytes, *, kept: bool = True) -> None:
+        """What an envelope held is kept: the envelope is never opened again; or nobody took it.
 
         Args:
             name: as in `MailOpened`.
             sender: the Noise key of who sealed it.
+            kept: False if a copy of the envelope may be opened.
         """
-        self._sealed.opened.keep(name, self._tier(sender) or Tier.PEER)
+        if kept:
+            self._sealed.opened.keep(name, self._tier(sender) or Tier.PEER)
+        else:
+            self._sealed.opened.forget(name)
 
     def expire(self, now_ms: int) -> list[OwnName]:
         """Throw away what has lasted too long; the messages of ours among it."""

@@ -105,6 +105,10 @@ class OpenedMail:
         if len(self._opening) > self._limits.opening:
             del self._opening[next(iter(self._opening))]
 
+    def forget(self, name: bytes) -> None:
+        """The message of an envelope was not taken: a copy of the envelope may be opened."""
+        self._opening.pop(name, None)
+
     def keep(self, name: bytes, tier: Tier) -> None:
         """The message of an envelope is kept: the envelope is never to be opened again."""
         self._opening.pop(name, None)

@@ -117,8 +117,8 @@ class Mailbag:
             case MailSettled(message_id, noise_key):
                 self._couriers.settled(message_id, noise_key)
                 self._tokens.pop((message_id, noise_key), None)
-            case MailTaken(envelope, noise_key):
-                self._couriers.kept(envelope, noise_key)
+            case MailTaken(envelope, noise_key, kept):
+                self._couriers.taken(envelope, noise_key, kept=kept)
 
     def met(self, who: bytes, now: float) -> None:
         """A peer announced itself, or proved a link to be its own."""

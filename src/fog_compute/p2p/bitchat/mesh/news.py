@@ -146,10 +146,12 @@ class MailTaken:
     Attributes:
         envelope: as it was told.
         noise_key: as it was told.
+        kept: False if there was no room for it: a copy of the envelope may be opened.
     """
 
     envelope: bytes
     noise_key: bytes
+    kept: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,3 +96,19 @@ async def test_mail_that_the_router_took_is_never_shown_again() -> None:
         assert await me.heard() == []
         me.get(1, by_carl(me, mail_of_bob(me, "and something new")))
         assert [one.text for one in await me.heard()] == ["and something new"]
+
+
+@pytest.mark.asyncio
+async def test_mail_for_which_there_was_no_room_is_opened_when_it_comes_again() -> None:
+    """INV-BITCHAT-86."""
+    async with wired(1, book=PeerBook([contact(BOB)])) as me:
+        me.get(1, CARL.announce(me.now))
+        for number in range(600):
+            me.get(1, CARL.text(f"{number}", me.now + number / 1000))
+        envelope = mail_of_bob(me, "hello")
+        me.get(1, by_carl(me, envelope))
+        assert me.transport.dropped["full"] > 1
+        assert "hello" not in [one.text for one in await me.heard()]
+        await me.wait(1.0)
+        me.get(1, by_carl(me, msgspec.structs.replace(envelope, copies=1)))
+        assert [one.text for one in await me.heard()] == ["hello"]

@@ -326,7 +326,7 @@ def test_mail_that_was_kept_is_not_opened_again_whatever_a_courier_makes_of_it()
     assert opened is not None
     # Its message may have been lost with the process: after a restart a copy is taken.
     assert said(node(1, state=bob.state).received(to_carl.envelope, None, NOW)) == said(opened)
-    bob.kept(opened.name, opened.sender)
+    bob.taken(opened.name, opened.sender)
     stored = msgspec.msgpack.decode(msgspec.msgpack.encode(bob.state), type=MailState)
     for days in (0, 1, 8, 400):
         late = again_later(to_carl.envelope, days)
@@ -344,12 +344,12 @@ def test_strangers_push_out_nothing_that_friends_sent() -> None:
     (of_friend,) = posted(node(0), (CARL,))
     opened = bob.received(of_friend.envelope, None, NOW)
     assert opened is not None
-    bob.kept(opened.name, opened.sender)
+    bob.taken(opened.name, opened.sender)
     for number in range(12):
         (one,) = posted(node(3), (CARL,), f"{number}")
         stranger = bob.received(one.envelope, None, NOW)
         assert stranger is not None
-        bob.kept(stranger.name, stranger.sender)
+        bob.taken(stranger.name, stranger.sender)
     assert {tier: len(names) for tier, names in bob.state.opened.items()} == {
         Tier.FRIEND: 1,
         Tier.PEER: 3,
