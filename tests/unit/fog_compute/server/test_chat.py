@@ -17,7 +17,7 @@ import pytest_asyncio
 from fog_compute.config import Settings
 from fog_compute.levels import PrivacyLevel
 from fog_compute.p2p.bitchat.mesh.news import Traced
-from fog_compute.p2p.bitchat.radio.interface import RadioUnavailable
+from fog_compute.p2p.bitchat.radio.interface import RadioState, RadioUnavailable
 from fog_compute.p2p.core.cards import ContactCard
 from fog_compute.p2p.core.identity import Identity
 from fog_compute.p2p.core.inbox import Refusal
@@ -255,6 +255,9 @@ class NoRadio:
 
     async def stop(self) -> None:
         pass
+
+    def state(self) -> RadioState:
+        return RadioState(central=False, peripheral=False)
 
 
 async def test_without_an_adapter_it_says_why_and_the_mixnet_goes_on(
