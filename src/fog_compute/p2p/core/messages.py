@@ -24,6 +24,7 @@ from fog_compute.errors import FogError
 from fog_compute.units import MIB
 
 __all__ = [
+    "LATEST_MS",
     "MAX_BODY_BYTES",
     "MAX_LIFE_MS",
     "DecentralizedMessage",

@@ -31,7 +31,12 @@ from fog_compute.p2p.core.identity import (
     noise_key_of,
     verifies,
 )
-from fog_compute.p2p.core.messages import DecentralizedMessage, InvalidMessage, MessageKind
+from fog_compute.p2p.core.messages import (
+    LATEST_MS,
+    DecentralizedMessage,
+    InvalidMessage,
+    MessageKind,
+)
 
 __all__ = ["MAX_MEMBERS", "NO_KEY", "ROSTER", "Member", "Roster", "is_roster"]
 
@@ -197,13 +202,17 @@ class Roster(msgspec.Struct, frozen=True):
         return roster
 
     def message(self, receiver: str | None = None) -> DecentralizedMessage:
-        """What brings it to the members; with a ``receiver``, to that person alone."""
+        """What brings it to the members; with a ``receiver``, to that person alone.
+
+        It waits as long as anything may: without it, nothing in the group is read.
+        """
         return DecentralizedMessage(
             body=self.encoded,
             receiver_id=receiver,
             room=self.id,
             kind=MessageKind.CONTROL,
             media_type=ROSTER,
+            expires_ms=LATEST_MS,
         )
 
     def __repr__(self) -> str:

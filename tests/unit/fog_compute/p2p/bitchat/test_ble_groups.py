@@ -375,3 +375,53 @@ async def test_what_cannot_flood_goes_to_each_and_who_is_away_waits() -> None:
         assert (gone.state, gone.reason) == (OutcomeState.FAILED, "they are not near")
         assert (late.state, late.unanswered) == (OutcomeState.ACCEPTED, True)
         assert (wrong.state, wrong.permanent) == (OutcomeState.FAILED, True)
+
+
+async def test_a_roster_for_somebody_of_ours_goes_as_any_message_and_text_waits_behind_it() -> None:
+    """INV-BITCHAT-97."""
+    async with AsyncExitStack() as stack:
+        here = await street(stack)
+        roster = here.roster()
+        here.groups["ann"].put(roster)
+        bob = here.bob.me.keys.fingerprint
+        told = msgspec.structs.replace(
+            here.sends("", "4d" * 16),
+            body=roster.encoded,
+            kind=MessageKind.CONTROL,
+            media_type=ROSTER,
+        )
+        here.in_air.clear()
+        first = await here.ann.transport.send(told, bob)
+        behind = await here.ann.transport.send(here.sends("behind it"), bob)
+        await here.run()
+
+        assert (first.state, behind.state) == (OutcomeState.QUEUED, OutcomeState.QUEUED)
+        # What is short passes what goes in pieces; the router puts them in order.
+        arrived = {one.message.id: one.message for one in here.arrivals("bob")}
+        assert arrived.keys() == {"4d" * 16, "1a" * 16}
+        assert here.groups["bob"].newer(arrived["4d" * 16]) == roster
+        assert Kind.GROUP_MESSAGE not in here.in_air
+        here.groups["bob"].put(roster)
+        # The session is there: now it floods.
+        await here.ann.transport.send(here.sends("now", "2b" * 16), bob)
+        await here.run(1.0)
+        assert here.texts("bob") == ["behind it", "now"]
+        assert here.in_air.count(Kind.GROUP_MESSAGE) == 2
+
+
+async def test_a_creator_cannot_give_a_key_of_his_own_to_somebody_who_is_known() -> None:
+    """INV-BITCHAT-98."""
+    async with AsyncExitStack() as stack:
+        here = await street(stack)
+        eve = Identity(b"\x31" * 32)
+        bob = Member(here.bob.me.keys.fingerprint, eve.signing_public)
+        ann = Member(here.ann.me.keys.fingerprint, here.ann.me.keys.signing_public)
+        roster = Roster.make(here.zoe.keys, GROUP, "us", [ann, bob])  # type: ignore[arg-type]
+        here.groups["ann"].put(roster)
+
+        here.zoe.say("as bob", roster, "b", eve)
+        here.zoe.say("as herself", roster, "z")
+        await here.run(1.0)
+
+        assert here.texts("ann") == ["as herself"]
+        assert here.ann.transport.dropped["group-signature"] == 1

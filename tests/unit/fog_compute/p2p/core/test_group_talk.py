@@ -10,6 +10,7 @@ from fog_compute.p2p.core.book import RosterKept
 from fog_compute.p2p.core.identity import Identity
 from fog_compute.p2p.core.inbox import Refusal
 from fog_compute.p2p.core.messages import (
+    MAX_LIFE_MS,
     DecentralizedMessage,
     DeliveryState,
     InvalidMessage,
@@ -164,6 +165,19 @@ def test_a_stranger_is_no_less_one_for_the_groups_that_he_makes() -> None:
     desk.say(to=None, room=f"{0:032x}")
     desk.arrive(brings(Roster.make(eve, "ab" * 16, "yours", [own]), "roster-a"))
     assert len(desk.groups) == 9  # one has spoken with them
+
+
+def test_a_roster_waits_for_its_members_as_long_as_anything_may() -> None:
+    """INV-P2P-11."""
+    desk = Desk()
+    roster = Roster.make(Identity(b"a" * 32), GROUP, "us", [Member(BOB, b"b" * 32)])
+
+    id_, actions = desk.router.submit(roster.message(), desk.now, roster=roster)
+    desk._took(actions)
+
+    message = desk.book.find(ANN, id_)
+    assert message is not None
+    assert message.expires_ms - message.created_ms == MAX_LIFE_MS
 
 
 def test_the_key_of_a_group_is_not_in_the_log() -> None:
