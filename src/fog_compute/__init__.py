@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     )
     from fog_compute.face.blocking import (
         BlockingFog,
+        BlockingPeople,
         BlockingResult,
         BlockingTask,
         connect_blocking,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from fog_compute.face.describing import MapOptions, TaskOptions
     from fog_compute.face.failures import FogWarning, StillRunning, TaskCancelled, TaskFailed
     from fog_compute.face.fog import Fog, Task, connect
+    from fog_compute.face.people import ChatMessage, NotDelivered, People, Person
     from fog_compute.face.records import (
         Attempt,
         EdgeUse,
@@ -60,8 +62,10 @@ __all__ = [
     "Attempt",
     "BackendError",
     "BlockingFog",
+    "BlockingPeople",
     "BlockingResult",
     "BlockingTask",
+    "ChatMessage",
     "ConfigError",
     "EdgeUse",
     "ExcludedNode",
@@ -75,10 +79,13 @@ __all__ = [
     "MapOptions",
     "NoWorker",
     "Node",
+    "NotDelivered",
     "NotFound",
     "NotReady",
     "NotRunning",
     "OutputFile",
+    "People",
+    "Person",
     "PrivacyLevel",
     "PrivacyUnavailable",
     "Progress",
@@ -109,6 +116,7 @@ _MODULES: Final = (
     "face.records",
     "face.results",
     "face.describing",
+    "face.people",
     "face.fog",
     "face.blocking",
 )

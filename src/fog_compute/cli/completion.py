@@ -21,7 +21,7 @@ PEOPLE: Final = (
 )
 """The commands that take a person."""
 
-ROOMS: Final = tuple(f"chat group {name}" for name in ("add", "remove", "rename"))
+ROOMS: Final = tuple(f"chat group {name}" for name in ("add", "remove", "rename", "leave"))
 """The commands that take a group."""
 
 # A shell may expand what is offered to it, and people choose their names themselves: of a name with

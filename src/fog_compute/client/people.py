@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+from collections.abc import Sequence
+from typing import Final, TypedDict
+
+from fog_compute.errors import NotFound
+from fog_compute.text import one_line
 
 __all__ = [
+    "ALL_NEAR",
+    "NEAR",
     "Cancelled",
     "Capability",
     "ChatEvent",
@@ -24,7 +30,16 @@ __all__ = [
     "Sent",
     "Trace",
     "Wiped",
+    "group_called",
+    "has_it",
 ]
+
+
+NEAR: Final = "near"
+"""What the room of all who are near by Bluetooth is called."""
+
+ALL_NEAR: Final = "*"
+"""The recipient of what goes to them."""
 
 
 class Peer(TypedDict):
@@ -71,9 +86,10 @@ class Me(TypedDict):
 
 
 class Sent(TypedDict):
-    """A message that is kept, and goes out; why some are not reached now."""
+    """A message that is kept, and goes out: to whom, and why some are not reached now."""
 
     id: str
+    receivers: list[str]
     reasons: dict[str, str]
 
 
@@ -195,3 +211,27 @@ class Wiped(TypedDict):
     """What was destroyed."""
 
     wiped: bool
+
+
+def group_called(text: str, groups: Sequence[Group]) -> Group:
+    """The one group that a person means, by its name or its id.
+
+    Raises:
+        NotFound: it is none of them, or several are called so.
+    """
+    found = [one for one in groups if one["id"] == text] or [
+        one for one in groups if one["name"].lower() == text.lower()
+    ]
+    if len(found) != 1:
+        what = "several groups are" if found else "no group is"
+        raise NotFound(
+            f"{what} called {one_line(text, 64)!r}: `fog chat group ls` lists them, and {NEAR!r} is"
+            " all who are near"
+        )
+    return found[0]
+
+
+def has_it(delivery: Delivery) -> bool:
+    """Whether a recipient has a message; of all who are near that is never said by anybody."""
+    near = delivery["receiver"] == ALL_NEAR and delivery["state"] == "accepted"
+    return near or delivery["state"] in ("delivered", "read")

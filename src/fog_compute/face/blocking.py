@@ -26,10 +26,11 @@ from typing import Any, Final, Self, TypeVar, Unpack
 
 from fog_compute.face.describing import MapOptions, PathOrBytes, TaskOptions
 from fog_compute.face.fog import Fog, Task, connect
+from fog_compute.face.people import ChatMessage, People, Person
 from fog_compute.face.records import FogStatus, Node, OutputFile, Progress, TaskStatus, Worker
 from fog_compute.face.results import Outcome, Result
 
-__all__ = ["BlockingFog", "BlockingResult", "BlockingTask", "connect_blocking"]
+__all__ = ["BlockingFog", "BlockingPeople", "BlockingResult", "BlockingTask", "connect_blocking"]
 
 T = TypeVar("T")
 
@@ -198,6 +199,11 @@ class BlockingFog:
             self._runner.close()
             raise
 
+    @property
+    def people(self) -> BlockingPeople:
+        """The messages of the fog's owner."""
+        return BlockingPeople(self._fog.people, self._runner)
+
     def __enter__(self) -> Self:
         """Return the fog itself, which is connected already."""
         return self
@@ -333,3 +339,58 @@ class BlockingTask:
     def files(self) -> tuple[OutputFile, ...]:
         """Tell which files the task left."""
         return self._runner.call(self._task.files())
+
+
+class BlockingPeople:
+    """The messages of the fog's owner, as `People` has them."""
+
+    def __init__(self, people: People, runner: _Runner) -> None:
+        """`BlockingFog.people` makes one."""
+        self._people: Final = people
+        self._runner: Final = runner
+
+    def known(self) -> tuple[Person, ...]:
+        """Tell whom one knows, or has met."""
+        return self._runner.call(self._people.known())
+
+    def send(
+        self,
+        to: str = "",
+        text: str | None = None,
+        *,
+        room: str = "",
+        file: bytes | None = None,
+        name: str = "",
+        private: bool = False,
+        timeout: float | None = None,
+    ) -> str:
+        """Send a text or a file to a person or a room, as `People.send` does."""
+        return self._runner.call(
+            self._people.send(
+                to, text, room=room, file=file, name=name, private=private, timeout=timeout
+            )
+        )
+
+    def messages(
+        self, person: str = "", *, room: str = "", limit: int = 100
+    ) -> tuple[ChatMessage, ...]:
+        """Tell the newest messages, oldest first, as `People.messages` does."""
+        return self._runner.call(self._people.messages(person, room=room, limit=limit))
+
+    def arrivals(self) -> Iterator[ChatMessage]:
+        """Give what others send from now on, as it comes."""
+        arrivals = self._people.arrivals()
+        try:
+            while (found := self._runner.call(_next(arrivals))) is not None:
+                yield found[0]
+        finally:
+            with contextlib.suppress(RuntimeError):
+                self._runner.call(arrivals.aclose())
+
+    def content(self, message: ChatMessage) -> bytes:
+        """Fetch what is in a message, such as a file."""
+        return self._runner.call(self._people.content(message))
+
+    def cancel(self, message_id: str) -> bool:
+        """Give up a message that is not delivered yet, as `People.cancel` does."""
+        return self._runner.call(self._people.cancel(message_id))

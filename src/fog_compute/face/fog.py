@@ -28,6 +28,7 @@ from fog_compute.errors import BackendError, FogError, NotFound
 from fog_compute.face.describing import MapOptions, PathOrBytes, TaskOptions, describe
 from fog_compute.face.failures import FogWarning, StillRunning
 from fog_compute.face.maps import CANCEL_S, Map
+from fog_compute.face.people import People
 from fog_compute.face.records import (
     FogStatus,
     Node,
@@ -105,6 +106,11 @@ class Fog:
         """Ask nothing yet; `connect` makes one."""
         self._backend: Final = PythonBackend(place)
         self._maps: Final[weakref.WeakSet[AsyncGenerator[Result]]] = weakref.WeakSet()
+
+    @property
+    def people(self) -> People:
+        """The messages of the fog's owner."""
+        return People(self._backend)
 
     async def __aenter__(self) -> Self:
         """Find the backend.

@@ -125,6 +125,7 @@ class SentOut(Out):
     """A message that is kept here, and goes out."""
 
     id: str = Field(description="The same on every transport, and at the recipient.")
+    receivers: list[str] = Field(description="To whom it goes; `*` for all who are near.")
     reasons: dict[str, str] = Field(
         description="Of each recipient, or `*` for all who are near, whom nothing reaches now: why."
     )

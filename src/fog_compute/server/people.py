@@ -143,7 +143,13 @@ class People:
             self._check_known([message.receiver_id])
         sent = await self._system.send_message(message)
         self.feed.news(await newest_of(self._system))
-        return SentOut(id=sent, reasons=self._waiting(sent, message))
+        receivers = self._receivers(message)
+        found = {one or ALL_NEAR: self._why_waiting(sent, one) for one in receivers}
+        return SentOut(
+            id=sent,
+            receivers=list(found),
+            reasons={one: why for one, why in found.items() if why},
+        )
 
     async def cancel(self, ids: Sequence[str], to: str | None, room: str | None) -> list[str]:
         """Give messages up: some, or all to a person, or to a room; return which.
@@ -334,19 +340,18 @@ class People:
                     " give `unknown` if it is meant"
                 )
 
-    def _waiting(self, sent: str, message: DecentralizedMessage) -> dict[str, str]:
-        """Why a message that was just sent reaches nobody now, by recipient."""
+    def _receivers(self, message: DecentralizedMessage) -> list[str]:
+        """To whom a message goes that was just sent."""
         if message.receiver_id is not None:
-            receivers = [message.receiver_id]
-        elif message.room:
-            own = self._system.identity.fingerprint
-            members = self._system.groups.get(message.room) or ()
-            receivers = [one for one in members if one != own]
-        else:
-            why = self._system.why(sent, EVERYBODY) or self._nobody_near()
-            return {ALL_NEAR: why} if why else {}
-        found = {one: self._system.why(sent, one) for one in receivers}
-        return {one: why for one, why in found.items() if why}
+            return [message.receiver_id]
+        if not message.room:
+            return [EVERYBODY]
+        members = self._system.groups.get(message.room) or ()
+        return [one for one in members if one != self._system.identity.fingerprint]
+
+    def _why_waiting(self, sent: str, receiver: str) -> str:
+        why = self._system.why(sent, receiver)
+        return why or (self._nobody_near() if receiver == EVERYBODY else "")
 
     def _nobody_near(self) -> str:
         reached = self._system.reaches().values()

@@ -27,7 +27,7 @@ from fog_compute.cli.output import is_terminal, speaks_unicode, write
 from fog_compute.cli.patience import OutOfTime, Patience
 from fog_compute.cli.peer import Who, find
 from fog_compute.client.asking import WAIT_S
-from fog_compute.client.people import Delivery, Message, Wiped
+from fog_compute.client.people import Delivery, Message, Sent, Wiped, has_it
 from fog_compute.descriptors import STDIN
 from fog_compute.errors import NotFound
 from fog_compute.text import as_named, counted, one_line
@@ -134,7 +134,7 @@ def send(
             note(f"{hearers_line(sent['reasons'], talk.names())}; it waits")
         if patience is not None:
             with Moving(quiet=json) as moving:
-                told["state"] = _until_delivered(talk, sent["id"], cursor, patience, moving)
+                told["state"] = _until_delivered(talk, sent, cursor, patience, moving)
     if json:
         print_json(told)
     else:
@@ -326,27 +326,29 @@ def _print(message: Message, names: dict[str, str], days: Days, *, as_json: bool
     write(line_of(message, names, unicode=speaks_unicode(), zone=days.zone) + "\n")
 
 
-def _until_delivered(talk: Talk, sent: str, cursor: str, seconds: float, moving: Moving) -> str:
-    """Wait until a message is delivered, showing how much has gone; return the last state."""
-    state = "queued"
+def _until_delivered(talk: Talk, sent: Sent, cursor: str, seconds: float, moving: Moving) -> str:
+    """Wait until all recipients have a message, showing how much has gone; the last state."""
+    state, left = "queued", set(sent["receivers"])
     try:
         with Patience(seconds):
-            while state not in ("delivered", "read"):
+            while left:
                 events = talk.events(cursor, WAIT_S)
                 cursor = events["next"]
                 for one in events["events"]:
                     delivery, moved = one["delivery"], one["moved"]
-                    if moved is not None and moved["id"] == sent:
+                    if moved is not None and moved["id"] == sent["id"]:
                         moving.show(moved)
-                    if delivery is not None and delivery["id"] == sent:
+                    if delivery is not None and delivery["id"] == sent["id"]:
                         state = delivery["state"]
                         _check_failed(delivery)
+                        if has_it(delivery):
+                            left.discard(delivery["receiver"])
     except OutOfTime:
         raise CommandError(
-            f"message {sent} is not delivered after {format_duration(seconds)}, and still goes out:"
-            " `fog chat log` shows how far it is",
+            f"message {sent['id']} is not delivered after {format_duration(seconds)}, and still"
+            " goes out: `fog chat log` shows how far it is",
             TIMED_OUT,
-            beside={"id": sent, "state": state},
+            beside={"id": sent["id"], "state": state},
         ) from None
     return state
 

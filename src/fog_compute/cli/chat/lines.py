@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from typing import Final, TypeAlias
 
-from fog_compute.client.people import Delivery, Me, Message, Near, Trace
+from fog_compute.client.people import ALL_NEAR, Delivery, Me, Message, Near, Trace
 from fog_compute.text import counted, one_line, printable
 from fog_compute.units import format_bytes
 
@@ -64,9 +64,6 @@ WORDS: Final[Mapping[str, str]] = {
     "expired": "expired",
 }
 """What a state is called wherever a person reads of it."""
-
-NEAR: Final = "*"
-"""The recipient of what goes to all who are near."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,7 +275,7 @@ def _whys(message: Message, names: Mapping[str, str]) -> list[str]:
 
 def name_of(receiver: str, names: Mapping[str, str]) -> str:
     """What a recipient is called."""
-    if receiver == NEAR:
+    if receiver == ALL_NEAR:
         return "all who are near"
     return one_line(names.get(receiver, receiver[:8]), 40)
 

@@ -13,6 +13,7 @@ from fog_compute.cli.codes import USAGE
 from fog_compute.cli.common import CommandError
 from fog_compute.cli.peer import find
 from fog_compute.client.people import (
+    NEAR,
     Cancelled,
     ChatEvents,
     Group,
@@ -26,17 +27,14 @@ from fog_compute.client.people import (
     Peers,
     Sent,
     Trace,
+    group_called,
 )
 from fog_compute.errors import Unreadable
 from fog_compute.reading import TooLarge, read_file
-from fog_compute.text import one_line
 
 __all__ = ["CHAT", "Talk", "names_of"]
 
 CHAT: Final = "/api/v1/chat"
-NEAR: Final = "near"
-"""The room of all who are near by Bluetooth."""
-
 _CHECK: Final[Mapping[str, str]] = {"check": "true"}
 AT_ONCE: Final = 1000
 """Messages that one request gives, at most."""
@@ -110,18 +108,7 @@ class Talk:
 
     def group(self, text: str) -> Group:
         """The group that a person means, by its name or its id."""
-        groups = self.groups()
-        found = [one for one in groups if one["id"] == text] or [
-            one for one in groups if one["name"].lower() == text.lower()
-        ]
-        if len(found) != 1:
-            what = "several groups are" if found else "no group is"
-            raise CommandError(
-                f"{what} called {one_line(text, 64)!r}: `fog chat group ls` lists them, and"
-                f" {NEAR!r} is all who are near",
-                kind="not-found",
-            )
-        return found[0]
+        return group_called(text, self.groups())
 
     def log(self, target: Target, after: int, limit: int) -> Log:
         """The last messages of a conversation, or of all, after a position."""

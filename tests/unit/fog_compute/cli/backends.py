@@ -182,7 +182,11 @@ ME: Final[dict[str, Any]] = {
     "outbox": {"queued": 1, "stored": 1},
     "max_file_bytes": 2048,
 }
-SENT: Final[dict[str, Any]] = {"id": "5" * 32, "reasons": {}}
+SENT: Final[dict[str, Any]] = {
+    "id": "5" * 32,
+    "receivers": ["ad" * 32],
+    "reasons": {},
+}
 MESSAGE: Final[dict[str, Any]] = {
     "position": 7,
     "id": "5" * 32,

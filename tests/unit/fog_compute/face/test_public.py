@@ -53,6 +53,7 @@ def test_every_exception_is_one_of_this_package() -> None:
         (fog_compute.BlockingFog, fog_compute.Fog),
         (fog_compute.BlockingTask, fog_compute.Task),
         (fog_compute.BlockingResult, fog_compute.Result),
+        (fog_compute.BlockingPeople, fog_compute.People),
     ],
 )
 def test_both_faces_have_the_same_methods_and_arguments(blocking: type, other: type) -> None:

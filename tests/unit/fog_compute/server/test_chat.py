@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import pytest_asyncio
@@ -17,7 +17,8 @@ import pytest_asyncio
 from fog_compute.config import Settings
 from fog_compute.levels import PrivacyLevel
 from fog_compute.p2p.bitchat.mesh.news import Traced
-from fog_compute.p2p.bitchat.radio.interface import RadioState, RadioUnavailable
+from fog_compute.p2p.bitchat.radio.interface import RadioUnavailable
+from fog_compute.p2p.bitchat.radio.off import OffRadio
 from fog_compute.p2p.core.cards import ContactCard
 from fog_compute.p2p.core.identity import Identity
 from fog_compute.p2p.core.inbox import Refusal
@@ -247,17 +248,11 @@ async def people_of(person: Person) -> Any:
     return await person.api.services.get_service("messaging").people()
 
 
-class NoRadio:
+class NoRadio(OffRadio):
     """A machine without Bluetooth."""
 
-    async def start(self) -> None:
+    async def start(self) -> NoReturn:
         raise RadioUnavailable("there is no adapter: plug one in")
-
-    async def stop(self) -> None:
-        pass
-
-    def state(self) -> RadioState:
-        return RadioState(central=False, peripheral=False)
 
 
 async def test_without_an_adapter_it_says_why_and_the_mixnet_goes_on(
@@ -372,6 +367,8 @@ async def test_what_waits_says_for_whom_and_why_and_can_be_given_up(
     near = await ada.post(f"{CHAT}/messages", {"text": "anybody?"}, 201)
 
     assert sent["reasons"] == {nobody: "htx: it does not reach them"} == other["reasons"]
+    assert sorted(sent["receivers"]) == sorted([nobody, to_bob])
+    assert near["receivers"] == ["*"]
     assert near["reasons"] == {"*": "no transport carries it"}
     log = {one["id"]: one for one in (await ada.get(f"{CHAT}/messages"))["messages"]}
     assert log[sent["id"]]["reasons"] == {nobody: "htx: it does not reach them"}

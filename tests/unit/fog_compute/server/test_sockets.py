@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import pytest_asyncio
@@ -22,6 +22,7 @@ from fog_compute.clock import SystemClock
 from fog_compute.config import Settings
 from fog_compute.p2p.bitchat.events import FrameReceived, LinkDown, LinkUp, SendFrame
 from fog_compute.p2p.bitchat.radio.interface import RadioUnavailable
+from fog_compute.p2p.bitchat.radio.off import OffRadio
 from fog_compute.p2p.bitchat.wire.announce import Announce, peer_id
 from fog_compute.p2p.bitchat.wire.kinds import Kind
 from fog_compute.p2p.bitchat.wire.packet import decode, packet
@@ -295,14 +296,11 @@ async def test_inv_p2p_37_who_reads_nothing_is_cut_off(
         await served.api.until(fills)
 
 
-class NoRadio:
+class NoRadio(OffRadio):
     """A machine without Bluetooth."""
 
-    async def start(self) -> None:
+    async def start(self) -> NoReturn:
         raise RadioUnavailable("there is no adapter: plug one in")
-
-    async def stop(self) -> None:
-        pass
 
 
 async def test_what_a_page_says_is_in_the_log_and_what_is_said_here_comes_to_it(
