@@ -7,7 +7,6 @@ again after a pause that grows. One may come or go at any time.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import enum
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -241,8 +240,7 @@ class TransportManager:
         if task is None:
             return
         task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        await asyncio.wait({task})  # whoever is cancelled meanwhile is, and the shutdown goes on
         self._health[kind] = TransportHealth()
 
     async def _keep_running(self, kind: TransportType) -> None:

@@ -213,3 +213,30 @@ async def test_change_of_what_a_transport_can_do_is_told() -> None:
     ] == ["it was told to be away"]
     assert rig.manager.health()[HTX].reason == "it was told to be away"
     await rig.manager.stop()
+
+
+async def test_who_is_cancelled_while_a_transport_ends_is_and_it_ends_all_the_same() -> None:
+    """INV-P2P-13."""
+    rig = Rig()
+    await rig.manager.start()
+    await rig.events()
+    entered, leave = asyncio.Event(), asyncio.Event()
+    shutdown = rig.shaky.shutdown
+
+    async def slow() -> None:
+        entered.set()
+        await leave.wait()
+        await shutdown()
+
+    rig.shaky.shutdown = slow  # type: ignore[method-assign]
+    restarting = asyncio.create_task(rig.manager.restart(BLE))
+    await entered.wait()
+    restarting.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await restarting
+    leave.set()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert rig.shaky.ended == 1
+    await rig.manager.stop()

@@ -619,7 +619,7 @@ def test_what_is_to_be_gone_soon_is_not_shown_long_after(
 
 
 def test_what_goes_to_one_person_is_in_no_room() -> None:
-    """INV-P2P-11."""
+    """INV-P2P-47."""
     desk = Desk()
 
     with pytest.raises(InvalidMessage, match="in no room"):

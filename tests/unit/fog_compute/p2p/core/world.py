@@ -103,7 +103,7 @@ class Person:
         self.run = 0
         self.todo: deque[Action] = deque()
         self.crashes = 0
-        self.unsaid: list[DecentralizedMessage] = []
+        self.unsaid: list[tuple[DecentralizedMessage, Roster | None]] = []
         self.refused: set[Refusal] = set()
         self.unwritten: list[BookChange] = []
         self.poisoned = 0
@@ -124,13 +124,10 @@ class Person:
         world = self.world
         now = world.now
         standings = dict.fromkeys((one.name for one in self.others), Standing.KNOWN)
-        groups = Groups(self.name)
-        for roster in self.book.rosters.values():
-            groups.put(Roster.parse(roster))
+        self.groups = Groups(self.name)
         self.router = Router(
-            self.name, self.book.state(now), now, world.rng, self.policy, standings, groups
+            self.name, self.book.state(now), now, world.rng, self.policy, standings, self.groups
         )
-        self.groups = groups
         self.run += 1
         self.todo.clear()
         self.taken.clear()
@@ -140,8 +137,8 @@ class Person:
         if world.near:
             self.reach(BLE, CAN_BLE, Reach.DIRECT)
         unsaid, self.unsaid = self.unsaid, []
-        for message in unsaid:
-            self.say(message)
+        for message, roster in unsaid:
+            self.say(message, roster)
         self.world.in_(0.1, self.fetch)
 
     def reach(self, transport: TransportType, can: TransportCapabilities, reach: Reach) -> None:
@@ -162,8 +159,11 @@ class Person:
 
     def say(self, message: DecentralizedMessage, roster: Roster | None = None) -> None:
         if self.router is None:
-            self.unsaid.append(message)
+            self.unsaid.append((message, roster))
             return
+        to_group = message.room and message.receiver_id is None and roster is None
+        if to_group and not self.groups.get(message.room):
+            return  # put out of the group meanwhile
         _, actions = self.router.submit(message, self.world.now, roster=roster)
         assert isinstance(actions[0], Keep)
         if self.is_poison(actions):
@@ -174,7 +174,8 @@ class Person:
         if not self.book.mine or message.body not in {
             one[1].body for one in self.book.mine.values()
         }:
-            self.unsaid.append(message)  # its command ended without an id, and is given again
+            # Its command ended without an id, and is given again.
+            self.unsaid.append((message, roster))
 
     def read(self) -> None:
         """Read what is shown, and tell so."""
