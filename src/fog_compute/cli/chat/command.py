@@ -344,9 +344,10 @@ def _until_delivered(talk: Talk, sent: Sent, cursor: str, seconds: float, moving
                         if has_it(delivery):
                             left.discard(delivery["receiver"])
     except OutOfTime:
+        whom = "" if len(left) == len(sent["receivers"]) else f" to {len(left)} of its recipients"
         raise CommandError(
-            f"message {sent['id']} is not delivered after {format_duration(seconds)}, and still"
-            " goes out: `fog chat log` shows how far it is",
+            f"message {sent['id']} is not delivered{whom} after {format_duration(seconds)}, and"
+            " still goes out: `fog chat log` shows how far it is",
             TIMED_OUT,
             beside={"id": sent["id"], "state": state},
         ) from None

@@ -18,6 +18,9 @@ __all__ = ["candidates", "why_none"]
 BULK_BYTES: Final = 64 * KIB
 """From here on the mixnet goes before Bluetooth, where both can: there it is minutes of air."""
 
+AWAY: Final = "they are not near"
+NO_ADDRESS: Final = "no address of theirs is known at this level: add their card"
+
 _LATENCY: Final = {"low": 0, "medium": 1, "high": 2}
 
 
@@ -69,7 +72,8 @@ def _refusal(
     if size > can.max_message_size:
         return f"it takes {can.max_message_size} bytes at most"
     if reach is Reach.NONE:
-        return "it does not reach them"
+        # What works without internet is for who is near; all else goes to an address.
+        return AWAY if can.supports_offline else NO_ADDRESS
     if reach is Reach.COURIER and not message.offline_capable:
         return "they are not there, and the message does not wait"
     return None

@@ -366,12 +366,13 @@ async def test_what_waits_says_for_whom_and_why_and_can_be_given_up(
     other = await ada.post(f"{CHAT}/messages", alone, 201)
     near = await ada.post(f"{CHAT}/messages", {"text": "anybody?"}, 201)
 
-    assert sent["reasons"] == {nobody: "htx: it does not reach them"} == other["reasons"]
+    lacking = "htx: no address of theirs is known at this level: add their card"
+    assert sent["reasons"] == {nobody: lacking} == other["reasons"]
     assert sorted(sent["receivers"]) == sorted([nobody, to_bob])
     assert near["receivers"] == ["*"]
     assert near["reasons"] == {"*": "no transport carries it"}
     log = {one["id"]: one for one in (await ada.get(f"{CHAT}/messages"))["messages"]}
-    assert log[sent["id"]]["reasons"] == {nobody: "htx: it does not reach them"}
+    assert log[sent["id"]]["reasons"] == {nobody: lacking}
     assert (await ada.get(CHAT))["outbox"]["queued"] == 4  # and who is in the group
     for body, given_up in (
         ({"ids": [other["id"], "none"]}, [other["id"]]),
