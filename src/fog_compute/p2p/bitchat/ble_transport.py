@@ -16,12 +16,12 @@ from typing import Final
 from fog_compute.clock import Clock, SystemClock
 from fog_compute.observability import get_logger
 from fog_compute.p2p.bitchat.ble_all_links import AllLinks
-from fog_compute.p2p.bitchat.ble_groups import GroupTalk, Way
+from fog_compute.p2p.bitchat.ble_groups import GroupTalk
 from fog_compute.p2p.bitchat.ble_links import AdapterChanged, LinkNews
-from fog_compute.p2p.bitchat.ble_messages import PLAIN, write_file, write_private
+from fog_compute.p2p.bitchat.ble_outgoing import Outgoing
 from fog_compute.p2p.bitchat.ble_peers import NearPeers
 from fog_compute.p2p.bitchat.ble_scanner import ScanPolicy
-from fog_compute.p2p.bitchat.ble_sendings import SendCommand, Sendings, failed
+from fog_compute.p2p.bitchat.ble_sendings import Sendings
 from fog_compute.p2p.bitchat.ble_told import Heard, Told, taken
 from fog_compute.p2p.bitchat.events import (
     Disconnect,
@@ -36,7 +36,6 @@ from fog_compute.p2p.bitchat.events import (
     WakeAt,
 )
 from fog_compute.p2p.bitchat.mail.couriers import MailState
-from fog_compute.p2p.bitchat.mail.sealed_mail import MAX_MAIL
 from fog_compute.p2p.bitchat.mesh.engine import Mesh, MeshEvent, MeshPolicy
 from fog_compute.p2p.bitchat.mesh.news import (
     ClocksApart,
@@ -53,13 +52,9 @@ from fog_compute.p2p.bitchat.mesh.news import (
     PartSent,
     PeerAway,
     PeerNear,
-    PostMail,
     Rename,
-    SayAll,
-    SayTo,
     Sent,
     SessionReady,
-    ShareFile,
     TextHeard,
     Trace,
     Traced,
@@ -67,15 +62,12 @@ from fog_compute.p2p.bitchat.mesh.news import (
 from fog_compute.p2p.bitchat.radio.interface import Radio
 from fog_compute.p2p.bitchat.radio.system import system_radio
 from fog_compute.p2p.bitchat.wire.announce import Capability
-from fog_compute.p2p.bitchat.wire.errors import Malformed
 from fog_compute.p2p.bitchat.wire.files import MAX_FILE
 from fog_compute.p2p.core.contacts import PeerBook
 from fog_compute.p2p.core.groups import Groups
 from fog_compute.p2p.core.identity import Identity
 from fog_compute.p2p.core.messages import DecentralizedMessage, MessageKind, Receipt
-from fog_compute.p2p.core.outbox import Key
 from fog_compute.p2p.core.transport import (
-    EVERYBODY,
     Arrival,
     CapabilitiesChanged,
     Outcome,
@@ -93,8 +85,6 @@ BACK_S: Final = 10.0
 """Seconds by which the time of day may go back; what is due later by more would seem to hang."""
 
 _log = get_logger("fog_compute.p2p")
-
-NOBODY: Final = "they are not near, and nobody is who could carry it to them"
 
 
 class BitChatTransport:
@@ -159,6 +149,7 @@ class BitChatTransport:
         self._groups: Final = GroupTalk(self._identity, name, known, self._near)
         self._told: Final = Told(own, self._near, self._groups, self.dropped)
         self._sendings: Final = Sendings(self._step, self._told_more)
+        self._outgoing: Final = Outgoing(self._near, self._groups, self._sendings, self._now_ms)
         self._timer: asyncio.TimerHandle | None = None
         self._stepped = 0.0
         self._clocks: str | None = None
@@ -217,50 +208,7 @@ class BitChatTransport:
             TransportUnavailable: the transport does not run.
         """
         self._running()
-        copy, size = Key(message.id, destination), len(message.body)
-        if message.requires_privacy:
-            return failed(copy, "over Bluetooth others see who is near whom", permanent=True)
-        way = self._groups.way(message, destination, attempt)
-        if way is not Way.SESSION:
-            return self._to_group(message, copy, way)
-        near = self._near.is_near(destination)
-        try:
-            # Mail can be handed in again whenever a courier likes: it says when it is over.
-            payloads = write_private(message, dated=not near and self._near.is_ours(destination))
-        except Malformed as error:
-            return failed(copy, str(error), permanent=True)
-        commands: list[SendCommand]
-        if near:
-            peer_id = bytes.fromhex(destination)[:8]
-            commands = [
-                # No receipt came by the best way: everybody is asked.
-                SayTo(self._sendings.token(copy, size), peer_id, payload, wide=attempt > 0)
-                for payload in payloads
-            ]
-        else:
-            noise_key = self._near.noise_key(destination)
-            carried = all(len(payload) <= MAX_MAIL for payload in payloads)
-            if noise_key is None or not self._near.links or not carried:
-                return failed(copy, NOBODY)
-            commands = [
-                PostMail(self._sendings.token(copy, size), message.id, noise_key, payload)
-                for payload in payloads
-            ]
-        outcome = self._sendings.ask(copy, commands)
-        return self._groups.asked(message, outcome, way, self._now_ms())
-
-    def _to_group(self, message: DecentralizedMessage, copy: Key, way: Way) -> Outcome:
-        """Say a text to a group, or show somebody with the app who is in it."""
-        groups, now_ms = self._groups, self._now_ms()
-        if way is Way.NONE:
-            return failed(copy, groups.why(copy.receiver))
-        if groups.has_gone(message, way, now_ms):
-            return groups.asked(message, Outcome(*copy, OutcomeState.ACCEPTED), way, now_ms)
-        try:
-            command = groups.command(message, copy, way, self._sendings)
-        except Malformed as error:
-            return failed(copy, str(error), permanent=True)
-        return groups.asked(message, self._sendings.ask(copy, [command]), way, now_ms)
+        return self._outgoing.to_one(message, destination, attempt)
 
     async def broadcast(self, message: DecentralizedMessage) -> int:
         """Say a text to all who are near, or give them a file; over how many links it went.
@@ -269,19 +217,8 @@ class BitChatTransport:
             TransportUnavailable: the transport does not run, or this cannot be said to all.
         """
         self._running()
-        copy = Key(message.id, EVERYBODY)
-        token, links = self._sendings.token(copy, len(message.body)), len(self._near.links)
-        command: SendCommand
-        if message.kind is MessageKind.FILE and not message.room:
-            command = ShareFile(token, *write_file(message))
-        elif message.kind is MessageKind.TEXT and message.media_type == PLAIN and not message.room:
-            # With the same time it has the same id as over the mixnet, and is shown once.
-            command = SayAll(token, message.text, message.created_ms or None)
-        else:
-            raise TransportUnavailable(
-                "over Bluetooth only plain text and files go to all who are near"
-            )
-        outcome = self._sendings.ask(copy, [command])
+        links = len(self._near.links)
+        outcome = self._outgoing.to_all(message)
         if outcome.state is OutcomeState.FAILED:
             raise TransportUnavailable(outcome.reason or "nobody is near")
         return links
