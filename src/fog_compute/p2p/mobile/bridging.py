@@ -36,9 +36,10 @@ from fog_compute.p2p.bitchat.events import (
 from fog_compute.p2p.bitchat.wire.errors import Malformed
 from fog_compute.p2p.bitchat.wire.fragments import FRAME_BYTES
 from fog_compute.p2p.bitchat.wire.packet import decode
+from fog_compute.p2p.core.limits import Bucket
 from fog_compute.p2p.mobile.bundles import LONGEST_PACKET, Bundle, BundleInvalid, Saying
 from fog_compute.p2p.mobile.crossing import Crossing, CrossingPolicy
-from fog_compute.p2p.mobile.ferry import Budget, Ferry, FerryPolicy
+from fog_compute.p2p.mobile.ferry import EACH, Ferry, FerryPolicy
 from fog_compute.p2p.mobile.links import FIRST_ISLAND_LINK
 
 __all__ = [
@@ -156,7 +157,7 @@ class _Partner:
     name: str
     crossing: Crossing
     ferry: Ferry
-    incoming: Budget
+    incoming: Bucket
     hello_at: float
     link: Link | None = None
     heard_at: float = -inf
@@ -251,7 +252,7 @@ class Bridging:
                 name,
                 Crossing(policy.crossing),
                 Ferry(policy.ferry, now),
-                Budget(*policy.incoming, now),
+                Bucket(*policy.incoming, debt=policy.incoming[1]),
                 hello_at=now,
             )
 
@@ -308,14 +309,14 @@ class Bridging:
             self._arrives(partner, data, now)
 
     def _arrives(self, partner: _Partner, data: bytes, now: float) -> None:
-        if not partner.incoming.takes(len(data), now):
+        if not partner.incoming.take(len(data) + EACH, now):
             self.counts["refused_too_many"] += 1
             return
         try:
             packet = decode(data)
         except Malformed:
             # The mesh would cut the link for it; a bridge only pays, for it is there again at once.
-            partner.incoming.charge(LONGEST_PACKET)
+            partner.incoming.charge(LONGEST_PACKET + EACH)
             self.counts["refused_malformed"] += 1
             return
         kept = partner.crossing.arrives(packet, now)

@@ -13,10 +13,11 @@ from typing import Final
 from fog_compute.p2p.bitchat.mesh.frames import Urgency
 from fog_compute.p2p.bitchat.mesh.outbound import urgency
 from fog_compute.p2p.bitchat.wire.packet import Packet
+from fog_compute.p2p.core.limits import Bucket
 from fog_compute.p2p.mobile.bundles import room_for
 from fog_compute.units import KIB
 
-__all__ = ["Budget", "Ferry", "FerryPolicy"]
+__all__ = ["EACH", "Ferry", "FerryPolicy"]
 
 EACH: Final = 64
 """Bytes that a packet counts for beside its own, so that many short ones are not free."""
@@ -43,37 +44,6 @@ class FerryPolicy:
     burst: float = 512.0 * KIB
 
 
-class Budget:
-    """Bytes that may pass: so many a second, and so many at once."""
-
-    __slots__ = ("_at", "_burst", "_left", "_rate")
-
-    def __init__(self, rate: float, burst: float, now: float) -> None:
-        self._rate: Final = rate
-        self._burst: Final = burst
-        self._left = burst
-        self._at = now
-
-    def takes(self, size: int, now: float) -> bool:
-        """Take for one packet of ``size`` bytes; False if there is not enough left."""
-        if self.free_at(size, now) > now:
-            return False
-        self._left -= size + EACH
-        return True
-
-    def charge(self, size: int) -> None:
-        """Take in any case; a debt is paid before anything else passes."""
-        self._left = max(-self._burst, self._left - size - EACH)
-
-    def free_at(self, size: int, now: float) -> float:
-        """When there is enough for one packet of ``size`` bytes."""
-        if now > self._at:
-            self._left = min(self._burst, self._left + (now - self._at) * self._rate)
-            self._at = now
-        lacks = size + EACH - self._left
-        return now if lacks <= 0 else now + lacks / self._rate
-
-
 @dataclass(frozen=True, slots=True)
 class _Waits:
     """A packet, since when it waits, and whether it may wait for others."""
@@ -90,7 +60,7 @@ class Ferry:
 
     def __init__(self, policy: FerryPolicy, now: float) -> None:
         self._policy: Final = policy
-        self._budget: Final = Budget(policy.rate, policy.burst, now)
+        self._budget: Final = Bucket(policy.rate, policy.burst)
         self._text: Final[deque[_Waits]] = deque()
         self._bulk: Final[deque[_Waits]] = deque()
         self._out: Final[dict[int, list[_Waits]]] = {}
@@ -131,7 +101,7 @@ class Ferry:
         if self.ready_at > now:
             return False
         first = (self._text or self._bulk)[0]
-        free_at = self._budget.free_at(len(first.data), now)
+        free_at = self._budget.free_at(len(first.data) + EACH, now)
         self._ready_at = max(self._ready_at, free_at)
         return free_at <= now
 
@@ -140,7 +110,7 @@ class Ferry:
         taken: list[_Waits] = []
         for queue in (self._text, self._bulk):
             while queue and room_for([len(one.data) for one in (*taken, queue[0])]) > len(taken):
-                if not self._budget.takes(len(queue[0].data), now):
+                if not self._budget.take(len(queue[0].data) + EACH, now):
                     break
                 one = queue.popleft()
                 self._bytes[one.bulk] -= _cost(one)

@@ -15,8 +15,9 @@ from typing import Any, Final, Protocol
 from fog_compute.clock import Clock, SystemClock
 from fog_compute.p2p.bitchat.events import FrameReceived, FrameSent, LinkDown, LinkUp, SendFrame
 from fog_compute.p2p.bitchat.wire.fragments import FRAME_BYTES
+from fog_compute.p2p.core.limits import Bucket
 from fog_compute.p2p.core.transport import TransportUnavailable
-from fog_compute.p2p.mobile.links import FIRST_WEB_LINK, RateLimit, Tell
+from fog_compute.p2p.mobile.links import FIRST_WEB_LINK, Tell
 from fog_compute.units import KIB
 
 __all__ = ["LONGEST_MESSAGE", "MOST", "Socket", "WebLinks"]
@@ -68,8 +69,8 @@ class _Browser:
     def __init__(self, socket: Socket) -> None:
         self.socket: Final = socket
         self.queue: Final[asyncio.Queue[SendFrame]] = asyncio.Queue(QUEUED)
-        self.frames: Final = RateLimit(FRAMES_PER_S, FRAMES_AT_ONCE)
-        self.bytes: Final = RateLimit(BYTES_PER_S, BYTES_AT_ONCE)
+        self.frames: Final = Bucket(FRAMES_PER_S, FRAMES_AT_ONCE)
+        self.bytes: Final = Bucket(BYTES_PER_S, BYTES_AT_ONCE)
         self.leaving: Final[asyncio.Future[str]] = asyncio.get_running_loop().create_future()
         self.offences = 0
 

@@ -12,6 +12,7 @@ Ages are those of the app (``BLEIngressPacketGuard.swift``, ``BLEPacketFreshness
 from __future__ import annotations
 
 import enum
+import math
 from collections import Counter
 from dataclasses import dataclass
 from typing import Final
@@ -21,6 +22,7 @@ from fog_compute.p2p.bitchat.wire.errors import Reason
 from fog_compute.p2p.bitchat.wire.fragments import FRAME_BYTES
 from fog_compute.p2p.bitchat.wire.kinds import Kind
 from fog_compute.p2p.bitchat.wire.packet import Packet
+from fog_compute.p2p.core.limits import Bucket
 
 __all__ = ["Drop", "Guard", "GuardPolicy"]
 
@@ -92,7 +94,7 @@ class GuardPolicy:
 class _Account:
     """What a link may still bring and do."""
 
-    frames: float
+    frames: Bucket
     at: float
     malformed: float = 0.0
 
@@ -134,7 +136,8 @@ class Guard:
 
     def up(self, link: Link, now: float) -> None:
         """A link begins with a full account."""
-        self._accounts[link] = _Account(self._policy.frames, now)
+        policy = self._policy
+        self._accounts[link] = _Account(Bucket(policy.frames_s, policy.frames, debt=math.inf), now)
 
     def down(self, link: Link) -> None:
         """A link's account is closed."""
@@ -147,13 +150,11 @@ class Guard:
             return False
         passed = max(0.0, now - account.at)
         account.at = now
-        policy = self._policy
-        account.frames = min(policy.frames, account.frames + passed * policy.frames_s)
-        account.malformed = max(0.0, account.malformed - passed / policy.forgiven_s)
-        if account.frames < 1:
+        account.malformed = max(0.0, account.malformed - passed / self._policy.forgiven_s)
+        if not account.frames.covers(1.0, now):
             self.drops[Drop.TOO_MANY] += 1
             return False
-        account.frames -= max(1.0, size / FRAME_BYTES)
+        account.frames.charge(max(1.0, size / FRAME_BYTES))
         return True
 
     def drop(self, link: Link, reason: Drop) -> None:
@@ -161,14 +162,14 @@ class Guard:
         self.drops[reason] += 1
         account = self._accounts.get(link)
         if account is not None:
-            account.frames -= COSTS.get(reason, 0.0)
+            account.frames.charge(COSTS.get(reason, 0.0))
             account.malformed += reason is Drop.MALFORMED
 
     def unpacked(self, link: Link, packet: Packet) -> None:
         """Let a link pay for what a packet became that it brought compressed."""
         account = self._accounts.get(link)
         if account is not None and packet.compressed:
-            account.frames -= max(0, len(packet.payload) - len(packet.wire)) / FRAME_MAKES
+            account.frames.charge(max(0, len(packet.payload) - len(packet.wire)) / FRAME_MAKES)
 
     def ends(self, link: Link) -> bool:
         """Whether a link has brought so much that is no packet that it is cut."""

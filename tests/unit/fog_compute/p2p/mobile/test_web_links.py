@@ -11,7 +11,7 @@ import pytest
 from fog_compute.p2p.bitchat.events import FrameReceived, FrameSent, LinkDown, LinkUp, SendFrame
 from fog_compute.p2p.core.transport import TransportUnavailable
 from fog_compute.p2p.mobile import web_links
-from fog_compute.p2p.mobile.links import LinkNews, RateLimit
+from fog_compute.p2p.mobile.links import LinkNews
 from fog_compute.p2p.mobile.web_links import LONGEST_MESSAGE, WebLinks
 from fog_compute.testing import ManualClock
 
@@ -187,13 +187,3 @@ async def test_a_socket_that_went_and_an_end_of_the_mesh_end_the_link() -> None:
         await heard.links.stop()
         assert isinstance(heard.news[-1], LinkDown)
         await heard.until(lambda: other.closed != "")
-
-
-async def test_a_bucket_fills_again() -> None:
-    bucket = RateLimit(2.0, 3.0)
-
-    assert [bucket.take(1, 10.0) for _ in range(4)] == [True, True, True, False]
-    assert bucket.take(1, 10.5)
-    assert not bucket.take(1, 10.5)
-    assert bucket.take(3, 99.0)
-    assert not bucket.take(1, 99.0)
