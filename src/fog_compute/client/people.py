@@ -232,6 +232,8 @@ def group_called(text: str, groups: Sequence[Group]) -> Group:
 
 
 def has_it(delivery: Delivery) -> bool:
-    """Whether a recipient has a message; of all who are near that is never said by anybody."""
-    near = delivery["receiver"] == ALL_NEAR and delivery["state"] == "accepted"
-    return near or delivery["state"] in ("delivered", "read")
+    """Whether a recipient has a message, or it went out to whom no program will say so for."""
+    silent = delivery["receiver"] == ALL_NEAR or bool(delivery["reason"])
+    if delivery["state"] == "accepted":
+        return silent
+    return delivery["state"] in ("delivered", "read")

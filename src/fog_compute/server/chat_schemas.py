@@ -217,7 +217,9 @@ class DeliveryOut(Out):
     receiver: str = Field(description="A fingerprint; `*` for all who were near.")
     state: DeliveryState
     transport: str | None
-    reason: str = Field(description="Of a failure: why.")
+    reason: str = Field(
+        description="Of a failure: why; of `accepted`: why no more will be heard of it."
+    )
 
 
 class MovedOut(Out):

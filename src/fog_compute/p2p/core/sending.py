@@ -33,6 +33,9 @@ __all__ = ["Reaches", "Sending", "SendingPolicy"]
 REMEMBERED: Final = 10_000
 """Deliveries that are over whose state is still known here, for receipts that come late."""
 
+UNANSWERED: Final = "their program gives no receipts in a group"
+"""Why *accepted* is the last that is heard of a delivery."""
+
 CANCELLED: Final = "it was cancelled"
 
 _WRITTEN: Final = frozenset(
@@ -328,10 +331,10 @@ class Sending:
             return actions
         last = outcome.unanswered and outcome.state is OutcomeState.ACCEPTED
         if entry.state is DeliveryState.ACCEPTED:
-            return self._over_with(entry, entry.state, now) if last else []
+            return self._over_with(entry, entry.state, now, UNANSWERED) if last else []
         actions = self._step(entry, DeliveryEvent.ACCEPT, now)
         if last:
-            return self._over_with(entry, DeliveryState.ACCEPTED, now)
+            return self._over_with(entry, DeliveryState.ACCEPTED, now, UNANSWERED)
         if entry.receiver != EVERYBODY:
             wait = self._policy.receipt_by(can, entry.size, entry.failures)
             self._outbox.due(entry, now + wait)

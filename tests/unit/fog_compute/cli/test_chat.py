@@ -20,7 +20,7 @@ from fog_compute.cli.chat.live import Conversation
 from fog_compute.cli.chat.moving import Moving
 from fog_compute.cli.chat.talking import Talk
 from fog_compute.cli.patience import OutOfTime
-from fog_compute.client.people import ChatEvents, Log, Me, Near, Sent, Trace
+from fog_compute.client.people import ChatEvents, Delivery, Log, Me, Near, Sent, Trace, has_it
 from fog_compute.errors import ServiceUnavailable
 from tests.unit.fog_compute.cli.backends import GROUP, ME, MESSAGE, PEER, SENT, TRACE, backend
 
@@ -511,3 +511,23 @@ async def test_the_screen_shows_what_comes_and_sends_what_is_typed() -> None:
         await pilot.pause()
     assert not app.is_running
     assert talk.read == ["now"]
+
+
+@pytest.mark.parametrize(
+    ("receiver", "state", "reason", "has"),
+    [
+        (ADA, "delivered", "", True),
+        (ADA, "read", "", True),
+        (ADA, "accepted", "", False),
+        (ADA, "accepted", "their program gives no receipts in a group", True),
+        (ADA, "stored", "", False),
+        ("*", "accepted", "", True),
+        ("*", "queued", "", False),
+    ],
+)
+def test_who_will_never_say_so_is_not_waited_for(
+    receiver: str, state: str, reason: str, has: bool
+) -> None:
+    delivery = {"receiver": receiver, "state": state, "reason": reason, "id": "1", "transport": ""}
+
+    assert has_it(cast(Delivery, delivery)) is has

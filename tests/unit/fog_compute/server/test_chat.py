@@ -328,6 +328,9 @@ async def test_a_group_hears_what_is_said_in_it(pair: tuple[Person, Person]) -> 
     assert set(group["names"]) == {await ada.fingerprint(), to_bob}
     assert (await bob.post(f"{CHAT}/groups/{made['id']}", change, 409))["type"].endswith("conflict")
     await ada.post(f"{CHAT}/groups/{'0' * 32}", change, 404)
+    left = await bob.api.http.delete(f"{CHAT}/groups/{made['id']}")
+    assert left.json() == {"groups": []}
+    assert (await bob.api.http.delete(f"{CHAT}/groups/{made['id']}")).status_code == 404
 
 
 async def test_whom_nobody_knows_is_written_to_on_purpose_alone(

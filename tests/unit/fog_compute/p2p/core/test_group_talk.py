@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from fog_compute.p2p.core.actions import Keep, OutcomeTold
+from fog_compute.p2p.core.actions import Keep, OutcomeTold, Progress
 from fog_compute.p2p.core.book import RosterKept
 from fog_compute.p2p.core.identity import Identity
 from fog_compute.p2p.core.inbox import Refusal
@@ -41,6 +41,11 @@ def test_who_gives_no_receipt_is_not_waited_for(later: bool) -> None:
         desk.do(OutcomeTold(TransportType.BITCHAT_BLE, last))
     else:
         desk.answer(OutcomeState.ACCEPTED, unanswered=True)
+    last_told = [one for one in desk.actions if isinstance(one, Progress)][-1]
+    assert (last_told.state, last_told.reason) == (
+        DeliveryState.ACCEPTED,
+        "their program gives no receipts in a group",
+    )
     desk.wait(3_000)
 
     assert desk.offers() == []
