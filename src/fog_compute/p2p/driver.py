@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -40,6 +40,7 @@ from fog_compute.p2p.core.manager import TransportManager
 from fog_compute.p2p.core.messages import DecentralizedMessage, DeliveryState
 from fog_compute.p2p.core.router import Router
 from fog_compute.p2p.core.transport import EVERYBODY, Outcome, OutcomeState
+from fog_compute.p2p.listeners import Listeners
 from fog_compute.units import MIB
 
 __all__ = ["RouterDriver", "can_wait"]
@@ -50,10 +51,8 @@ TOGETHER: Final = 256
 """Events that are handled with one commit."""
 
 CACHE_BYTES: Final = 16 * MIB
+CACHED: Final = 4000
 """Bodies of messages that were just made, so that they need not be read back."""
-
-BEHIND: Final = 1000
-"""Changes of state that a listener may lag behind; then it misses the oldest."""
 
 GATHER_S: Final = 0.1
 """How long a change that may be lost waits for another one to be written with."""
@@ -135,8 +134,7 @@ class RouterDriver:
         self._alarm: asyncio.Task[None] | None = None
         self._alarm_at = float("inf")
         self._faults = 0  # turns in a row after which the router had to begin again
-        self._bells: Final[set[asyncio.Event]] = set()
-        self._listeners: Final[set[_Listener]] = set()
+        self._listeners: Final = Listeners()
         self._stopped = False
 
     async def ask(self, ask: Callable[[float], tuple[str, list[Action]]]) -> str:
@@ -298,11 +296,9 @@ class RouterDriver:
             case Confirm():
                 self._start(self._manager.confirm(action.arrival))
             case News():
-                for bell in self._bells:
-                    bell.set()
+                self._listeners.ring()
             case Progress():
-                for listener in self._listeners:
-                    listener.tell(action)
+                self._listeners.tell(action)
             case WakeAt():
                 self._wake_at(action.at)
             case Keep():
@@ -340,7 +336,7 @@ class RouterDriver:
     def _cache(self, message: DecentralizedMessage) -> None:
         self._bodies[message.id] = message
         self._cached += len(message.body)
-        while self._cached > CACHE_BYTES or len(self._bodies) > 4 * BEHIND:
+        while self._cached > CACHE_BYTES or len(self._bodies) > CACHED:
             _, old = self._bodies.popitem(last=False)
             self._cached -= len(old.body)
 
@@ -360,41 +356,19 @@ class RouterDriver:
     def _end(self) -> None:
         """Let everybody go who listens or waits."""
         self._stopped = True
-        for bell in self._bells:
-            bell.set()
-        for listener in self._listeners:
-            listener.end()
+        self._listeners.end()
         while not self._queue.empty():
             one = self._queue.get_nowait()
             if isinstance(one, _Call):
                 _refuse(one.done, StoreError("the message was not kept: try again"))
 
-    async def grown(self) -> AsyncGenerator[None, None]:
+    def grown(self) -> AsyncGenerator[None, None]:
         """Say, at once and then whenever there is more, that the log may have grown."""
-        bell = asyncio.Event()
-        self._bells.add(bell)
-        try:
-            while not self._stopped:
-                yield
-                await bell.wait()
-                bell.clear()
-        finally:
-            self._bells.discard(bell)
+        return self._listeners.grown()
 
     def progress(self) -> AsyncGenerator[Progress, None]:
         """What becomes of messages of ours from now on; who is slow misses the oldest."""
-        listener = _Listener()
-        if self._stopped:
-            listener.end()
-        self._listeners.add(listener)
-        return self._follow(listener)
-
-    async def _follow(self, listener: _Listener) -> AsyncGenerator[Progress, None]:
-        try:
-            while (told := await listener.next()) is not None:
-                yield told
-        finally:
-            self._listeners.discard(listener)
+        return self._listeners.progress()
 
 
 def can_wait(change: BookChange) -> bool:
@@ -418,28 +392,3 @@ def _refuse(done: asyncio.Future[str], error: Exception) -> None:
 def _fault(what: str, error: Exception) -> None:
     # Its text may name a person.
     _log.error("messages.fault", what=what, error=type(error).__name__)
-
-
-class _Listener:
-    __slots__ = ("_over", "_some", "_told")
-
-    def __init__(self) -> None:
-        self._told: Final[deque[Progress]] = deque(maxlen=BEHIND)
-        self._some: Final = asyncio.Event()
-        self._over = False
-
-    def tell(self, progress: Progress) -> None:
-        self._told.append(progress)
-        self._some.set()
-
-    def end(self) -> None:
-        self._over = True
-        self._some.set()
-
-    async def next(self) -> Progress | None:
-        while not self._told:
-            if self._over:
-                return None
-            self._some.clear()
-            await self._some.wait()
-        return self._told.popleft()

@@ -52,8 +52,9 @@ from fog_compute.p2p.core.messages import (
 )
 from fog_compute.p2p.core.out_streams import OutStreams
 from fog_compute.p2p.core.outbox import Entry, Outbox, OutboxLimits
+from fog_compute.p2p.core.reaches import Reaches
 from fog_compute.p2p.core.rosters import Roster, is_roster
-from fog_compute.p2p.core.sending import Reaches, Sending, SendingPolicy
+from fog_compute.p2p.core.sending import Sending, SendingPolicy
 from fog_compute.p2p.core.telling import Telling
 from fog_compute.p2p.core.transport import (
     EVERYBODY,

@@ -14,9 +14,10 @@ from fog_compute.p2p.core.messages import (
     MessageKind,
     is_own_id,
 )
+from fog_compute.p2p.core.reaches import Reaches
 from fog_compute.p2p.core.receipts import Batch, Receipts
 from fog_compute.p2p.core.routing import candidates
-from fog_compute.p2p.core.sending import Reaches, SendingPolicy
+from fog_compute.p2p.core.sending import SendingPolicy
 from fog_compute.p2p.core.transport import Outcome, Reach, TransportType
 
 __all__ = ["Telling"]
