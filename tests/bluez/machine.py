@@ -128,7 +128,3 @@ class Machine:
         """How many advertisements are registered with an adapter."""
         manager = "org.bluez.LEAdvertisingManager1"
         return self._bus.get(f"/org/bluez/hci{number}", manager, "ActiveInstances")
-
-    def objects(self) -> list[str]:
-        """Everything that bluetoothd has, by path."""
-        return self._bus.having()
