@@ -165,7 +165,7 @@ class Mailbag:
         except Malformed:
             return Drop.CONTENT
         if self._couriers.is_ours(envelope, _ms(now)):
-            return self._open(envelope, now)
+            return self._open(envelope, link, now)
         peers = self._station.peers
         peer = peers.get(packet.sender)
         if peer is None or link not in peer.links:
@@ -216,9 +216,12 @@ class Mailbag:
         peer = self._station.peers.get(peer_id(noise_key))
         return peer is None or knows_prekeys(peer)
 
-    def _open(self, envelope: CourierEnvelope, now: float) -> Drop | None:
-        before = self._couriers.own_prekeys.made_ms
+    def _open(self, envelope: CourierEnvelope, link: Link, now: float) -> Drop | None:
+        before, fair = self._couriers.own_prekeys.made_ms, self._fair
         opened = self._couriers.received(envelope, None, _ms(now))
+        if self._fair == fair:
+            # Its copies are no second try: it counts as seen, and the link pays once.
+            self._station.guard.drop(link, Drop.NOT_OPENED)
         if self._couriers.own_prekeys.made_ms != before:
             self._prekeys.used(now)
         if opened is not None:
@@ -228,6 +231,12 @@ class Mailbag:
                 return Drop.CONTENT
             self._station.tell(MailHeard(opened.sender, kind, body, opened.name))
         return None
+
+    @property
+    def _fair(self) -> int:
+        """How much mail for this node was what it had to be, if perhaps late or come before."""
+        counts = self._couriers.counts
+        return counts["opened"] + counts["opened_before"] + counts["expired"]
 
     def _hand_over(self, handovers: Sequence[Handover], now: float) -> int:
         """Send envelopes; how many of them left."""

@@ -20,9 +20,11 @@ from fog_compute.p2p.bitchat.mesh.news import (
     SayTo,
     Sent,
     SentState,
+    TextHeard,
 )
 from fog_compute.p2p.bitchat.wire.courier import CourierEnvelope, day_of, recipient_tag
 from fog_compute.p2p.bitchat.wire.kinds import Kind
+from fog_compute.p2p.bitchat.wire.packet import Packet
 from fog_compute.p2p.bitchat.wire.private import PrivateKind, PrivateMessage, within
 from fog_compute.testing.mesh.air import AirModel
 from fog_compute.testing.mesh.meshes import World
@@ -300,3 +302,30 @@ def test_garbage_in_an_envelope_is_no_mail() -> None:
     tried.get(1, bad)
     assert tried.mesh.counts["mail_wrong_length"] == 1
     assert tried.mesh.counts["mail_carried"] == 0
+
+
+def test_mail_that_nobody_can_open_costs_the_link_and_not_the_others() -> None:
+    """INV-BITCHAT-99."""
+    ann, bob = Person(1), Person(2)
+    tried = Tried(1, 2)
+    me = tried.mesh.peer_id
+    tried.get(2, bob.announce(tried.now))
+    tag = recipient_tag(Person(99).keys.noise_public, day_of(int(tried.now * 1000)))
+
+    def spoiled(number: int) -> Packet:
+        expires_ms = int(tried.now * 1000) + 60_000
+        body = CourierEnvelope(tag, expires_ms, number.to_bytes(2, "big") * 60).encode()
+        return ann.make(Kind.COURIER_ENVELOPE, body, tried.now, recipient=me, signed=False)
+
+    for number in range(900):
+        tried.get(1, spoiled(number))
+    opened = tried.mesh.counts["dropped_not-opened"]
+    assert 300 < opened < 450  # of a link's frames each took three
+    assert tried.dropped()["too-many"] == 900 - opened
+    (heard,) = tried.get(2, bob.text("still heard", tried.now))
+    assert isinstance(heard, TextHeard)
+    # A second copy is known, and not tried.
+    tried.wait(5.0)
+    again = spoiled(1_000)
+    tried.get(1, again, again)
+    assert tried.mesh.counts["dropped_not-opened"] == opened + 1
