@@ -221,7 +221,8 @@ class Router:
         if roster is not None:
             # First, for it empties what was sent with the keys of before.
             changes.insert(0, RosterKept(roster.id, roster.encoded, now))
-        return message.id, [Keep(tuple(changes)), *self._go_on(now)]
+        out = [] if roster is None else self._give_up_in(roster.id, now)
+        return message.id, [Keep(tuple(changes)), *out, *self._go_on(now)]
 
     def handle(self, event: Event, now: float) -> list[Action]:
         """Say what follows from an event, ``now``, in seconds since 1970."""
@@ -264,7 +265,8 @@ class Router:
         return [kept, *self._give_up_in(group, now), *self._go_on(now)]
 
     def _give_up_in(self, group: str, now: float) -> list[Action]:
-        return self._sending.cancel(self.waiting_for(None, group), now)
+        """End what was said in a group to who is in it no more; everything, if we are not."""
+        return self._sending.put_out(group, self._groups.get(group, ()), now)
 
     def state(self, id: str, receiver: str) -> DeliveryState | None:  # noqa: A002
         """Where a message of ours stands; None if that is for the book to say."""
@@ -347,8 +349,8 @@ class Router:
         actions: list[Action] = [Keep(tuple(changes))] if changes else []
         if taken.positions:
             actions.append(News(max(taken.positions)))
-        if roster is not None and not self._groups.get(roster.id):
-            actions += self._give_up_in(roster.id, now)  # this side was put out of it
+        if taken.changes and roster is not None:
+            actions += self._give_up_in(roster.id, now)
         return [*actions, Confirm(arrival)]
 
     def _judge(self, arrival: Arrival) -> Refusal | None:

@@ -38,6 +38,7 @@ UNANSWERED: Final = "their program gives no receipts in a group"
 """Why *accepted* is the last that is heard of a delivery."""
 
 CANCELLED: Final = "it was cancelled"
+OUT: Final = "one of you is in the group no more"
 
 _WRITTEN: Final = frozenset(
     {
@@ -241,6 +242,15 @@ class Sending:
             action
             for entry in self._outbox.of_messages(ids)
             for action in self._step(entry, DeliveryEvent.FAIL, now, CANCELLED)
+        ]
+
+    def put_out(self, room: str, members: Collection[str], now: float) -> list[Action]:
+        """Give up what was said in a group to who is in it no more: they take nothing of it."""
+        return [
+            action
+            for entry in self._outbox.of_conversation(None, room)
+            if entry.receiver not in members
+            for action in self._step(entry, DeliveryEvent.FAIL, now, OUT)
         ]
 
     def why(self, id: str, receiver: str) -> str:  # noqa: A002 - the word of the record
