@@ -179,6 +179,10 @@ def log(
     *,
     room: Room = "",
     limit: Annotated[int, Parameter(help="How many of the newest, 1 to 1000.")] = 50,
+    ids: Annotated[
+        bool,
+        Parameter(name="--ids", negative=(), help="With ids, which `cancel` and `save --id` take."),
+    ] = False,
     follow: Annotated[
         bool, Parameter(name=("--follow", "-f"), negative=(), help="Go on with what comes.")
     ] = False,
@@ -205,7 +209,7 @@ def log(
             return 0
         days = Days()
         for message in found["messages"]:
-            _print(message, names, days, as_json=json)
+            _print(message, names, days, ids=ids, as_json=json)
         shown = found["next"]
         while follow:
             events = talk.events(cursor, WAIT_S)
@@ -215,7 +219,7 @@ def log(
                 shown = more["next"]
                 names = talk.names() if more["messages"] and not json else names
                 for message in more["messages"]:
-                    _print(message, names, days, as_json=json)
+                    _print(message, names, days, ids=ids, as_json=json)
     return 0
 
 
@@ -317,13 +321,16 @@ def _lines(talk: Talk, target: Target, *, as_json: bool) -> int:
     return 0
 
 
-def _print(message: Message, names: dict[str, str], days: Days, *, as_json: bool) -> None:
+def _print(
+    message: Message, names: dict[str, str], days: Days, *, ids: bool, as_json: bool
+) -> None:
     if as_json:
         print_json(message)
         return
     if day := days.line(message):
         write(f"{day}\n")
-    write(line_of(message, names, unicode=speaks_unicode(), zone=days.zone) + "\n")
+    line = line_of(message, names, unicode=speaks_unicode(), zone=days.zone)
+    write(f"{one_line(message['id'], 255)}  {line}\n" if ids else f"{line}\n")
 
 
 def _until_delivered(talk: Talk, sent: Sent, cursor: str, seconds: float, moving: Moving) -> str:

@@ -55,7 +55,7 @@ Marks: · waiting  > on its way  ✓ stored for them  ✓✓ delivered  ✓✓ r
 
 WORDS: Final[Mapping[str, str]] = {
     "queued": "waiting",
-    "sending": "on its way",
+    "sending": "waiting",
     "accepted": "on its way",
     "stored": "stored for them",
     "delivered": "delivered",

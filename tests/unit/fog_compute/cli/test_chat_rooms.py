@@ -40,6 +40,10 @@ def test_the_room_of_all_who_are_near_has_nothing_that_is_for_one(
         assert main.run(["chat", "log", "--room", "near", "--json"]) == 0
     assert [one["text"] for one in json.loads(capsys.readouterr().out)] == ["for all"]
     assert "room=&" in asked[0] or asked[0].endswith("room=")
+    nobody: tuple[object, ...] = ({"peers": []}, {"groups": []})
+    with backend(home, *ok({"messages": mixed, "next": 2}, *nobody)):
+        assert main.run(["chat", "log", "--room", "near", "--ids"]) == 0
+    assert f"\n{MESSAGE['id']}  " in capsys.readouterr().out
     with backend(home, *ok(SENT)) as asked:
         assert main.run(["chat", "send", "", "--room", "near", "hello"]) == 0
     assert [one.split()[:2] for one in asked] == [["POST", "/api/v1/chat/messages"]]
