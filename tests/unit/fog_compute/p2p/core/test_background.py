@@ -15,6 +15,7 @@ from fog_compute.p2p.core.background import background
 AWAITED = {
     "core/background.py",
     "bitchat/radio/bumble.py",
+    "bitchat/radio/bumble_connect.py",
     "htx/pulse.py",
     "mobile/web_links.py",
 }
