@@ -39,22 +39,22 @@ from fog_compute.p2p.core.book import (
 )
 from fog_compute.p2p.core.groups import Groups
 from fog_compute.p2p.core.inbox import Inbox, InboxLimits, Refusal, Standing
+from fog_compute.p2p.core.judging import SHOWN, judge, outside, plain
 from fog_compute.p2p.core.messages import (
     MAX_LIFE_MS,
     DecentralizedMessage,
     DeliveryEvent,
     DeliveryState,
     InvalidMessage,
-    MessageId,
     MessageKind,
     Receipt,
-    is_own_id,
 )
 from fog_compute.p2p.core.out_streams import OutStreams
 from fog_compute.p2p.core.outbox import Entry, Outbox, OutboxLimits
 from fog_compute.p2p.core.reaches import Reaches
 from fog_compute.p2p.core.rosters import Roster, is_roster
 from fog_compute.p2p.core.sending import Sending, SendingPolicy
+from fog_compute.p2p.core.standings import Standings
 from fog_compute.p2p.core.telling import Telling
 from fog_compute.p2p.core.transport import (
     EVERYBODY,
@@ -68,9 +68,6 @@ from fog_compute.p2p.core.transport import (
 __all__ = ["Router", "RouterPolicy"]
 
 SWEEP_S: Final = 3600.0
-
-_SHOWN: Final = frozenset({MessageKind.TEXT, MessageKind.FILE})
-"""What is shown also of somebody who only says who they are; it is marked so."""
 
 _EVENTS: Final = {
     DeliveryState.DELIVERED: DeliveryEvent.DELIVER,
@@ -124,8 +121,8 @@ class Router:
         self._own: Final = own
         self._rng: Final = rng
         self._policy: Final = policy or RouterPolicy()
-        self._standings: Final = dict(standings or {})
         self._groups: Final = Groups(own) if groups is None else groups
+        self._standings: Final = Standings(standings or {}, self._groups)
         self._reaches: Final = Reaches()
         self._offers: Final = itertools.count(1)
         self._last_public = 0
@@ -139,7 +136,7 @@ class Router:
         self._outbox = Outbox(policy.outbox)
         self._sending = Sending(self._outbox, self._reaches, policy.sending, self._offers)
         self._sending.take_up(state.deliveries, now)
-        self._inbox = Inbox(policy.inbox, state, self._standing)
+        self._inbox = Inbox(policy.inbox, state, self._standings.of)
         self._telling = Telling(
             self._own,
             state.receipts,
@@ -151,7 +148,7 @@ class Router:
             on=policy.receipts,
         )
         self._streams = OutStreams(state.out_streams, self._rng)
-        self._written_to = {one.receiver for one in state.out_streams}
+        self._standings.take_up(one.receiver for one in state.out_streams)
         self._next_sweep = now + SWEEP_S
 
     def begin_again(self, state: BookState, now: float) -> None:
@@ -205,7 +202,7 @@ class Router:
             created_ms=created,
             expires_ms=min(expires, created + MAX_LIFE_MS),
         ).check()
-        if message.receiver_id is not None and message.room and message.kind in _SHOWN:
+        if message.receiver_id is not None and message.room and message.kind in SHOWN:
             raise InvalidMessage("what goes to one person is in no room: give receiver_id or room")
         receivers = self._receivers(message, audience, roster)
         self._outbox.check(receivers, len(message.body))
@@ -213,7 +210,7 @@ class Router:
             self._groups.put(roster)
         stream = self._streams.next(message, receivers)
         message = msgspec.structs.replace(message, id=self._streams.name(message, stream))
-        self._written_to.update(receivers)
+        self._standings.wrote_to(receivers)
         for receiver in receivers:
             bare = msgspec.structs.replace(message, body=b"")
             self._outbox.add(Entry(bare, len(message.body), receiver, 0))
@@ -288,7 +285,7 @@ class Router:
             case TransportChanged():
                 return self._transport_changed(event, now)
             case StandingChanged():
-                self._standings[event.peer] = event.standing
+                self._standings.change(event.peer, event.standing)
                 return []
             case Wake():
                 return self._woken(now)
@@ -322,16 +319,16 @@ class Router:
 
     def _arrived(self, arrival: Arrival, now: float) -> list[Action]:
         message = arrival.message
-        refusal, roster = self._judge(arrival), None
+        refusal, roster = judge(arrival, self._own, self._standings, self._groups), None
         if refusal is None and is_roster(message):
-            roster = self._groups.newer(message, self._is_stranger)
-        refusal = refusal or self._outside(message, roster)
+            roster = self._groups.newer(message, self._standings.is_stranger)
+        refusal = refusal or outside(message, roster, self._groups)
         if refusal is not None:
             self.refused[refusal] += 1
             return [Confirm(arrival)]
         if message.kind is MessageKind.RECEIPT:
             return [*self._receipt(message, now), Confirm(arrival)]
-        message = _plain(message)
+        message = plain(message)
         arrival = dataclasses.replace(arrival, message=message)
         if is_roster(message):
             # Its key belongs with the groups, and not into the log.
@@ -353,40 +350,6 @@ class Router:
             actions += self._give_up_in(roster.id, now)
         return [*actions, Confirm(arrival)]
 
-    def _judge(self, arrival: Arrival) -> Refusal | None:
-        """Why an arrival is not even looked at; None if it is."""
-        message = arrival.message
-        try:
-            message.check()
-        except InvalidMessage:
-            return Refusal.MALFORMED
-        if not message.id or not message.sender or message.receiver_id not in {None, self._own}:
-            return Refusal.MALFORMED
-        if message.sender == self._own:
-            return Refusal.OWN
-        if self._standing(message.sender) is Standing.BLOCKED:
-            return Refusal.BLOCKED
-        if arrival.sender_verified:
-            return None
-        if not message.room:
-            return None if message.kind in _SHOWN else Refusal.UNVERIFIED
-        # In a group, its maker says whose a signing key is: a text is shown then, with a mark.
-        vouched = message.kind is MessageKind.TEXT and message.room in self._groups
-        return None if vouched else Refusal.UNVERIFIED
-
-    def _outside(self, message: DecentralizedMessage, roster: Roster | None) -> Refusal | None:
-        """Why the sender has nothing to say in a group; ``roster`` is a newer one that it brings.
-
-        One that is no newer has its place in its stream all the same.
-        """
-        members = self._groups.get(message.room)
-        if members is not None and message.sender not in members and roster is None:
-            return Refusal.NOT_MEMBER
-        if is_roster(message) and roster is None:
-            in_place = members is not None and MessageId.parse(message.id) is not None
-            return None if in_place else Refusal.ROSTER
-        return None
-
     def _receipt(self, message: DecentralizedMessage, now: float) -> list[Action]:
         try:
             receipt = Receipt.parse(message.body)
@@ -396,7 +359,7 @@ class Router:
         told = self._sending.receipt(message.sender, receipt.ids, _EVENTS[receipt.state], now)
         if not told.unknown:
             return told.actions
-        if self._standing(message.sender) is Standing.STRANGER:
+        if self._standings.is_stranger(message.sender):
             self.refused[Refusal.UNASKED] += len(told.unknown)
             return told.actions
         changes = tuple(
@@ -426,24 +389,6 @@ class Router:
             self._reaches.forget(event.transport)
         return gone
 
-    def _is_stranger(self, peer: str) -> bool:
-        return self._standing(peer) is Standing.STRANGER
-
-    def _standing(self, peer: str) -> Standing:
-        """What somebody is to us.
-
-        Whom we wrote to is no stranger, nor who is in a group of ours or of somebody known: a
-        stranger who takes us into a group is one as before, and all who are in it.
-        """
-        standing = self._standings.get(peer, Standing.STRANGER)
-        if standing is not Standing.STRANGER:
-            return standing
-        known = self._knows(peer) or self._groups.shares(peer, self._knows)
-        return Standing.KNOWN if known else Standing.STRANGER
-
-    def _knows(self, peer: str) -> bool:
-        return peer in self._written_to or self._standings.get(peer) is Standing.KNOWN
-
     def _receivers(
         self, message: DecentralizedMessage, audience: Iterable[str], roster: Roster | None
     ) -> tuple[str, ...]:
@@ -452,7 +397,7 @@ class Router:
         if message.receiver_id is not None:
             if message.receiver_id == self._own:
                 raise InvalidMessage("receiver_id is your own fingerprint: give another person's")
-            if self._standing(message.receiver_id) is Standing.BLOCKED:
+            if self._standings.is_blocked(message.receiver_id):
                 raise InvalidMessage(
                     "you have blocked the recipient: `fog peer block NAME --undo` ends that"
                 )
@@ -475,11 +420,3 @@ class Router:
         for message in self._sending.given_up:
             self._streams.end(message)
         self._sending.given_up.clear()
-
-
-def _plain(message: DecentralizedMessage) -> DecentralizedMessage:
-    """What came, with what its sender left open; to one person it is in no room but a group's."""
-    room, expires = message.room, message.expires_ms or message.created_ms + MAX_LIFE_MS
-    if message.receiver_id is not None and not is_own_id(room):
-        room = ""
-    return msgspec.structs.replace(message, room=room, expires_ms=expires)
