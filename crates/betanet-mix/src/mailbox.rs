@@ -7,6 +7,7 @@
 mod books;
 mod order;
 mod shares;
+mod turns;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -17,6 +18,7 @@ use betanet_sphinx::MailboxId;
 pub use self::books::{Books, Losses, Transaction};
 use self::order::Order;
 use self::shares::Shares;
+pub use self::turns::Turns;
 
 /// Where a mailbox's owner came from: a prefix that one customer has. `None` for all of the own machine.
 pub type Origin = Option<IpAddr>;

@@ -170,6 +170,15 @@ impl<T> Books<T> {
         self.puts.is_empty() && self.removals.is_empty() && self.owners.is_empty() && self.acknowledged.is_empty()
     }
 
+    /// Whether somebody waits for what is to be written: whoever sent an item or attaches. At least `acks` items that
+    /// owners have taken care of are worth a transaction, too.
+    #[must_use]
+    pub fn is_awaited(&self, acks: usize) -> bool {
+        !self.puts.is_empty()
+            || !self.owners.is_empty()
+            || self.acknowledged.values().map(BTreeSet::len).sum::<usize>() >= acks
+    }
+
     /// Takes about `puts` of the items that wait and `acks` of what is acknowledged, and all else. Neither the many
     /// items of one nor its many acknowledgements delay those of another: each origin has an equal part of a group, and
     /// within it each mailbox.

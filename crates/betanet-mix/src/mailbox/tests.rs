@@ -399,11 +399,13 @@ fn the_many_acknowledgements_of_one_delay_nobody() {
     assert_eq!(0, (0..60).map(|_| put(0).evicted).sum::<usize>());
     assert_eq!(0, (0..5).map(|_| put(1).evicted).sum::<usize>());
     assert_eq!(0, (0..5).map(|_| put(2).evicted).sum::<usize>());
+    assert!(books.is_awaited(99));
     books.take(100, 0);
     // Everything that may be sent, and more than once.
     for n in 0..3 {
         books.acknowledge(id(n), (0..1000).chain(0..1000));
     }
+    assert!(books.is_awaited(70) && !books.is_awaited(71));
     books.acknowledge(id(9), 0..1000);
     let taken: Vec<Vec<u64>> = std::iter::from_fn(|| {
         let group = books.take(100, 6);

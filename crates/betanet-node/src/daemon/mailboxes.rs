@@ -12,7 +12,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use betanet_mix::mailbox::{Books, ItemRecord, Limits, Losses, Origin, RENEWALS_PER_LIFE, Refusal, Transaction};
+use betanet_mix::mailbox::{Books, ItemRecord, Limits, Losses, Origin, RENEWALS_PER_LIFE, Refusal, Transaction, Turns};
 use betanet_sphinx::{MailboxId, Surb};
 use thiserror::Error;
 use tokio::sync::oneshot;
@@ -30,10 +30,6 @@ const PLACES: usize = 4096;
 
 /// Items that one transaction writes, and acknowledged ones that it deletes: it is to be over within milliseconds.
 const GROUP: (usize, usize) = (512, 512);
-
-/// At least this long from one transaction to the next: what comes meanwhile shares a sync of the disk, and a single item
-/// after a pause waits for nothing.
-const PACE: Duration = Duration::from_millis(25);
 
 /// Items that go at once because they have outlived their time.
 const EXPIRIES: usize = 4096;
@@ -247,7 +243,8 @@ impl Shared {
 
     fn write(&self, stored: &Stored) {
         let mut last_round = Instant::now();
-        let mut last_commit: Option<Instant> = None;
+        let began = Instant::now();
+        let mut turns = Turns::new(Duration::ZERO);
         let mut complaint = Rarely::default();
         loop {
             if last_round.elapsed() >= ROUND {
@@ -258,27 +255,36 @@ impl Shared {
             }
             let (group, attaching) = {
                 let mut state = self.state();
-                if state.books.is_idle() {
-                    if state.closing {
-                        return;
-                    }
-                    let rest = ROUND.saturating_sub(last_round.elapsed());
+                let is_idle = state.books.is_idle();
+                if is_idle && state.closing {
+                    return;
+                }
+                if !state.closing && !state.books.is_awaited(GROUP.1) {
+                    let round = ROUND.saturating_sub(last_round.elapsed());
+                    let early = turns.early(began.elapsed(), false);
+                    let rest = if is_idle { round } else { round.min(early) };
                     state.rests = true;
                     state = self.work.wait_timeout(state, rest).unwrap_or_else(PoisonError::into_inner).0;
                     state.rests = false;
                 }
-                let early = last_commit.map_or(Duration::ZERO, |last| PACE.saturating_sub(last.elapsed()));
-                if !early.is_zero() && !state.books.is_idle() && !state.closing {
-                    drop(state);
-                    std::thread::sleep(early);
-                    state = self.state();
+                if !state.books.is_idle() && !state.closing {
+                    let is_awaited = state.books.is_awaited(GROUP.1);
+                    let early = turns.early(began.elapsed(), is_awaited);
+                    if !early.is_zero() {
+                        drop(state);
+                        if is_awaited {
+                            std::thread::sleep(early);
+                        }
+                        // What is there by now may be more urgent than what was.
+                        continue;
+                    }
                 }
                 (state.books.take(GROUP.0, GROUP.1), std::mem::take(&mut state.attaching))
             };
             if group.is_empty() && self.disk.unwritten_ms() <= self.renewal_ms {
                 continue;
             }
-            last_commit = Some(Instant::now());
+            turns.begin(began.elapsed());
             if let Err(error) = self.disk.commit(&group) {
                 if complaint.is_due(Instant::now()) {
                     tracing::warn!(%error, "mailboxes.not_written");
