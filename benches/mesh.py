@@ -19,9 +19,10 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
+from benches.mesh_page import LOSS_NAMES, SHARES, plots, render
 from benches.origin import origin
-from benches.plots import plot
 from fog_compute.p2p.bitchat.mesh.news import TextHeard
+from fog_compute.p2p.bitchat.wire.kinds import Kind
 from fog_compute.testing.mesh.air import AirModel
 from fog_compute.testing.mesh.meshes import World
 from fog_compute.testing.mesh.moving import Walk
@@ -35,25 +36,37 @@ from fog_compute.testing.mesh.topologies import (
     scattered,
 )
 
+APP_QUESTION: Final = 22 + 8 + 64 + 4 + 7 + 3 + 5
+"""Bytes of a question of the app with an empty set: header, recipient, signature, fields."""
+APP_SET: Final = 400
+APP_BITS: Final = 9
+
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benches" / "results" / "mesh.json"
 PAGE = ROOT / "docs" / "benchmarks" / "mesh.md"
 
-LOSSES: Final = {
-    "no loss": AirModel(),
-    "5 % lost, told": AirModel(loss=0.05),
-    "5 % lost in silence": AirModel(loss=0.05, told=0.0),
-    "10 % lost, told": AirModel(loss=0.1),
-}
+LOSSES: Final = dict(
+    zip(
+        LOSS_NAMES,
+        (
+            AirModel(),
+            AirModel(loss=0.05),
+            AirModel(loss=0.05, told=0.0),
+            AirModel(loss=0.1),
+            AirModel(loss=0.1, told=0.0),
+        ),
+        strict=True,
+    )
+)
 
 SEED: Final = 1
 
-SHARES: Final = (0, 10, 25, 50, 75, 100)
-"""Of each hundred nodes, so many are ours."""
+LARGE: Final = ("random 500", "random 1,000")
+"""Meshes in which engines say little, because so many nodes take long to simulate."""
 
 
 def meshes() -> dict[str, Topology]:
-    """The meshes of both tiers, and one that is too large for engines."""
+    """All meshes that stand still."""
     return {
         "8 nodes on 500 m": LINE_500_M,
         "grid 7×7": grid(7),
@@ -61,6 +74,7 @@ def meshes() -> dict[str, Topology]:
         "random 50, dense": scattered(50, 8.0, seed=3),
         "random 100": scattered(100, 5.8, seed=4),
         "random 200": scattered(200, 5.8, seed=5),
+        "random 500": scattered(500, 5.8, seed=8),
         "random 1,000": scattered(1_000, 6.0, seed=6),
     }
 
@@ -78,12 +92,30 @@ def told(run: Run) -> dict[str, Any]:
     }
 
 
+def air_time(run: Run, topology: Topology) -> dict[str, Any]:
+    """What engines sent, in bytes for each node: a message, and a second for what goes on anyway.
+
+    The app asks each neighbour five questions every half minute, the first of them with a set of
+    what was said and of who is near (``GossipSyncManager.swift``).
+    """
+    nodes = len(topology.places)
+    said = run.bytes[Kind.MESSAGE] / run.messages / nodes
+    sets = min(APP_SET, (run.messages + nodes) * APP_BITS // 8)
+    app = topology.degree * (5 * APP_QUESTION + sets) / 30
+    return {
+        "said_bytes": round(said, 1),
+        "asked_bytes_s": round(run.bytes[Kind.REQUEST_SYNC] / run.lasted_s / nodes, 1),
+        "app_asks_bytes_s": round(app, 1),
+        "announced_bytes_s": round(run.bytes[Kind.ANNOUNCE] / run.lasted_s / nodes, 1),
+    }
+
+
 def floods() -> dict[str, Any]:
     """Each policy on each mesh, by flood alone."""
     found: dict[str, Any] = {}
     for name, topology in meshes().items():
         found[name] = {"nodes": len(topology.places), "degree": round(topology.degree, 1)}
-        for loss in ("no loss", "5 % lost, told", "5 % lost in silence"):
+        for loss in LOSSES:
             found[name][loss] = {
                 policy: told(
                     flood(
@@ -126,21 +158,46 @@ def among(app: str, share: int) -> Callable[[Random, int], FloodNode]:
 
 
 def engines() -> dict[str, Any]:
-    """Whole nodes on each mesh up to 200 nodes."""
+    """Whole nodes on each mesh of up to 200 nodes."""
     found: dict[str, Any] = {}
     for name, topology in meshes().items():
         nodes = len(topology.places)
-        if nodes > 200:
+        if name in LARGE:
             continue
         found[name] = {"nodes": nodes, "degree": round(topology.degree, 1)}
-        for loss, model in LOSSES.items():
-            world = World(topology, SEED, model=model)
-            world.run(10.0)
+        for loss in LOSSES:
+            if nodes > 50 and loss == "10 % lost in silence":
+                continue
             messages = 200 if nodes < 20 else 40 if nodes < 100 else 20
-            run = world.talk(messages, 0.5, SEED)
-            found[name][loss] = told(run) | {"messages": messages}
-            say(f"engines: {name}, {loss}: {run.share:.5f}")
+            found[name][loss] = engines_on(topology, loss, messages)
+            say(f"engines: {name}, {loss}: {found[name][loss]['share']:.5f}")
     return found
+
+
+def large() -> dict[str, Any]:
+    """Whole nodes on the meshes beyond that."""
+    found: dict[str, Any] = {}
+    for name in LARGE:
+        topology = meshes()[name]
+        nodes = len(topology.places)
+        found[name] = {"nodes": nodes, "degree": round(topology.degree, 1)}
+        for loss in ("no loss", "5 % lost in silence"):
+            if nodes > 500 and loss == "no loss":
+                continue
+            begun = time.monotonic()
+            found[name][loss] = engines_on(topology, loss, 10, limit_s=10.0)
+            say(f"large: {name}, {loss}: {time.monotonic() - begun:.0f} s")
+    return found
+
+
+def engines_on(
+    topology: Topology, loss: str, messages: int, limit_s: float = 30.0
+) -> dict[str, Any]:
+    """Whole nodes on one mesh."""
+    world = World(topology, SEED, model=LOSSES[loss])
+    world.run(10.0)
+    run = world.talk(messages, 0.5, SEED, limit_s)
+    return told(run) | air_time(run, topology) | {"messages": messages}
 
 
 def busy() -> dict[str, Any]:
@@ -163,9 +220,9 @@ def busy() -> dict[str, Any]:
 
 
 def moving() -> dict[str, Any]:
-    """Fifty nodes that walk at 1.4 m/s, with loss."""
+    """Fifty nodes that walk at 1.4 m/s: whole ones, and what they reach by flood alone."""
     found: dict[str, Any] = {}
-    for loss in ("no loss", "5 % lost in silence"):
+    for loss in ("no loss", "5 % lost in silence", "10 % lost, told"):
         topology = scattered(50, 6.5, seed=7)
         world = World(topology, SEED, model=LOSSES[loss])
         walk = Walk(world.air, topology, SEED)
@@ -173,6 +230,14 @@ def moving() -> dict[str, Any]:
         walk.begin()
         run = world.talk(60, 1.0, SEED)
         found[loss] = told(run) | {"links_changed": walk.changes, "seconds": 90}
+        found[loss]["floods"] = {
+            policy: round(
+                flood(topology, node, SEED, messages=60, model=LOSSES[loss], walking=True).share,
+                5,
+            )
+            for policy, node in POLICIES.items()
+        }
+        say(f"moving: {loss}")
     return found
 
 
@@ -206,7 +271,7 @@ def parted() -> dict[str, Any]:
         "reached": round(len(seconds) / pairs, 5),
         **{
             f"reached_after_{limit}_s": round(sum(one <= limit for one in seconds) / pairs, 5)
-            for limit in (10, 30, 60)
+            for limit in (2, 5, 10, 30, 60)
         },
         "last_s": round(seconds[-1], 1),
     }
@@ -216,176 +281,17 @@ PARTS: Final[dict[str, Callable[[], dict[str, Any]]]] = {
     "floods": floods,
     "mixed": mixed,
     "engines": engines,
+    "large": large,
     "busy": busy,
     "moving": moving,
     "parted": parted,
 }
 
 
-def plots(report: dict[str, Any]) -> dict[str, str]:
-    """The plots by file name."""
-    found: dict[str, str] = {}
-    for file, loss, title in (
-        ("mesh-floods.svg", "no loss", "Nodes within seven hops reached by flood alone"),
-        ("mesh-floods-loss.svg", "5 % lost, told", "The same where links lose 5 %"),
-    ):
-        found[file] = plot(
-            title,
-            "%; longer is better",
-            [
-                (f"{mesh}, {policy}", 100 * one["share"], policy == "ours")
-                for mesh, each in by_size(report["floods"])
-                for policy in ("ours", "iOS", "Android")
-                for one in (each[loss][policy],)
-            ],
-        )
-    found["mesh-seconds.svg"] = plot(
-        "Whole nodes: until 99 % of those within seven hops have it",
-        "s; shorter is better",
-        [
-            (f"{mesh}, {loss}", each[loss]["p99_s"], True)
-            for mesh, each in by_size(report["engines"])
-            for loss in ("no loss", "5 % lost, told", "5 % lost in silence")
-        ],
-    )
-    return found
-
-
-def render(report: dict[str, Any]) -> str:
-    """The text of the page."""
-    lines = [
-        "# The Bluetooth mesh in simulation",
-        "",
-        "Generated by `python -m benches.mesh`; raw figures are in `benches/results/mesh.json`.",
-        "",
-        "Time is virtual and all is seeded.",
-        "",
-        (
-            "A link is possible where `27 · log10(80 m / distance)` decibels and some luck with σ ="
-            " 4 dB, drawn once for each pair, are not below zero; a node keeps up to 8."
-        ),
-        (
-            "A hop takes 15 to 30 ms and up to 5 ms more. Loss is a share of the frames of each"
-            " link, of which the sender is *told*, or not."
-        ),
-        "",
-        "## By flood alone, beside BitChat's own policies",
-        "",
-        (
-            "Share of the nodes within seven hops, in %, and frames a message. BitChat's policies"
-            " are written anew from their sources, without the gossip that mends some of it later."
-        ),
-        "",
-        *(f"![{name.removesuffix('.svg')}]({name})" for name in plots(report) if "floods" in name),
-        "",
-    ]
-    policies = list(POLICIES)
-    for loss in ("no loss", "5 % lost, told", "5 % lost in silence"):
-        lines += [
-            f"| {loss} | links a node | {' | '.join(policies)} |",
-            "|---" * (2 + len(policies)) + "|",
-        ]
-        for mesh, each in by_size(report["floods"]):
-            cells = [
-                f"{percent(each[loss][one]['share'])} ({each[loss][one]['frames_each']:.0f})"
-                for one in policies
-            ]
-            lines.append(f"| {mesh} | {each['degree']} | {' | '.join(cells)} |")
-        lines.append("")
-    lines += [
-        "## Ours among phones",
-        "",
-        "By flood alone, without loss: what all of the mesh gets where some of its nodes are ours.",
-        "",
-        f"| of each hundred, ours | {' | '.join(map(str, SHARES))} |",
-        "|---" * (1 + len(SHARES)) + "|",
-        *(
-            f"| {mesh}, the others {app} | "
-            + " | ".join(percent(each[app][f"{share} %"]["share"]) for share in SHARES)
-            + " |"
-            for mesh, each in by_size(report["mixed"])
-            for app in ("iOS", "Android")
-        ),
-        "",
-        "## Whole nodes",
-        "",
-        (
-            "Announces, signatures and gossip included: messages that random nodes send every half"
-            " second. Share of the nodes within seven hops that show it within 30 s, and seconds"
-            " until half, 99 % and all of those did. *Twice* counts what was shown again."
-        ),
-        "",
-        "![mesh-seconds](mesh-seconds.svg)",
-        "",
-        "| mesh | loss | messages × nodes | share, % | p50 | p99 | last | twice |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for mesh, each in by_size(report["engines"]):
-        for loss in LOSSES:
-            one = each[loss]
-            lines.append(
-                f"| {mesh} | {loss} | {one['pairs']:,} | {percent(one['share'])} |"
-                f" {one['p50_s']:.2f} | {one['p99_s']:.2f} | {one['max_s']:.2f} |"
-                f" {one['shown_twice']} |"
-            )
-    fast, walk, halves = report["busy"], report["moving"], report["parted"]
-    lines += [
-        "",
-        "## Much said, walking, parted",
-        "",
-        "| what | found |",
-        "|---|---|",
-        (
-            f"| 50 messages a second for 20 s, 50 nodes | {percent(fast['share'])} % reached, p99"
-            f" {fast['p99_s']:.2f} s; {fast['duplicates']:,} duplicates, of which"
-            f" {percent(fast['suppressed'])} % were known at once;"
-            f" {fast['shown_twice']} shown twice |"
-        ),
-    ]
-    for loss, one in walk.items():
-        lines.append(
-            f"| 50 nodes that walk at 1.4 m/s for {one['seconds']} s, {loss} |"
-            f" {percent(one['share'])} % of those within seven hops when it was said, p99"
-            f" {one['p99_s']:.2f} s; {one['links_changed']} links made or ended;"
-            f" {one['shown_twice']} shown twice |"
-        )
-    lines += [
-        (
-            "| two halves of 50 nodes that meet after two minutes | of what was said meanwhile,"
-            f" everybody has {percent(halves['reached_after_10_s'])} % after 10 s,"
-            f" {percent(halves['reached_after_30_s'])} % after 30 s and"
-            f" {percent(halves['reached_after_60_s'])} % after 60 s; the last after"
-            f" {halves['last_s']:.0f} s |"
-        ),
-        "",
-        "## Where the figures are from",
-        "",
-        "| part | commit | measured |",
-        "|---|---|---|",
-        *(
-            f"| {name} | `{where['commit']}` | {where['measured']} |"
-            for name, where in sorted(report["origins"].items())
-        ),
-        "",
-    ]
-    return "\n".join(lines)
-
-
 def as_text(report: dict[str, Any]) -> str:
     """The report as JSON, a line for each run."""
     text = json.dumps(report, indent=2, sort_keys=True) + "\n"
     return re.sub(r"{[^{}]*}", lambda found: " ".join(found.group().split()), text)
-
-
-def by_size(found: dict[str, Any]) -> list[tuple[str, Any]]:
-    """The meshes of a part, the smallest first."""
-    return sorted(found.items(), key=lambda item: (item[1]["nodes"], item[0]))
-
-
-def percent(share: float) -> str:
-    """A share in percent, never rounded up to all."""
-    text = f"{100 * share:.2f}"
-    return "99.99" if text == "100.00" and share < 1 else text.replace("100.00", "100")
 
 
 def say(line: str) -> None:
