@@ -54,6 +54,11 @@ class Groups(Mapping[str, tuple[str, ...]]):
         """The roster of a group that one is in."""
         return self._rosters[group] if self.get(group) else None
 
+    def maker(self, group: str) -> str | None:
+        """Who made a group, also one that we were put out of; None of one that we left."""
+        roster = self._rosters.get(group)
+        return None if roster is None else roster.maker
+
     def shares(self, peer: str, is_known: Callable[[str], bool]) -> bool:
         """Whether somebody is in a group of ours, or of somebody whom one knows otherwise."""
         return any(

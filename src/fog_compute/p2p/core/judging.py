@@ -53,13 +53,15 @@ def outside(message: DecentralizedMessage, roster: Roster | None, groups: Groups
 
     One that is no newer has its place in its stream all the same.
     """
+    if roster is not None:
+        return None
     members = groups.get(message.room)
-    if members is not None and message.sender not in members and roster is None:
+    # Who was put out hears the maker's word of it again, until the receipt has come there.
+    by_maker = is_roster(message) and message.sender == groups.maker(message.room)
+    if members is not None and message.sender not in members and not by_maker:
         return Refusal.NOT_MEMBER
-    if is_roster(message) and roster is None:
-        in_place = members is not None and MessageId.parse(message.id) is not None
-        return None if in_place else Refusal.ROSTER
-    return None
+    in_place = members is not None and MessageId.parse(message.id) is not None
+    return None if in_place or not is_roster(message) else Refusal.ROSTER
 
 
 def plain(message: DecentralizedMessage) -> DecentralizedMessage:

@@ -195,3 +195,19 @@ def test_the_key_of_a_group_is_not_in_the_log() -> None:
     assert entry.message.body == b""
     assert desk.book.rosters == {GROUP: roster.encoded}
     assert desk.groups.roster(GROUP) == roster
+
+
+def test_who_was_put_out_confirms_it_as_often_as_it_comes() -> None:
+    """INV-P2P-10, INV-P2P-48: its maker waits for that."""
+    bob, desk, own = Identity(b"b" * 32), Desk(), Member(ANN, b"a" * 32)
+    desk.arrive(brings(Roster.make(bob, GROUP, "us", [own], 1), 0))
+    out = brings(Roster.make(bob, GROUP, "us", [], 2, key=NO_KEY), 1)
+    out = msgspec.structs.replace(out, receiver_id=ANN)
+    desk.arrive(out)
+    assert desk.groups.get(GROUP) == ()
+    desk.book.receipts.clear()
+    desk.again()
+
+    desk.arrive(out)
+
+    assert [one.id for one in desk.book.receipts] == [out.id]
