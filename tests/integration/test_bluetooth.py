@@ -13,16 +13,13 @@ from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
 from random import Random
-from typing import Any, Final
+from typing import Any
 
 import pytest
 import pytest_asyncio
 from bumble.transport.tcp_server import open_tcp_server_transport_with_socket
 
-from fog_compute.p2p.bitchat.ble_scanner import ScanPolicy
 from fog_compute.p2p.bitchat.ble_transport import BitChatTransport
-from fog_compute.p2p.bitchat.mesh.engine import MeshPolicy
-from fog_compute.p2p.bitchat.mesh.peers import PeersPolicy
 from fog_compute.p2p.core.identity import Identity
 from fog_compute.p2p.core.messages import DecentralizedMessage, MessageKind
 from fog_compute.p2p.core.transport import Arrival, OutcomeState, Reach, Reachability
@@ -33,9 +30,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.asyncio]
 ROOT = Path(__file__).resolve().parents[2]
 HOPS = 5
 """How far nodes are apart at most: fewer than a packet goes, as not all links are up at once."""
-
-CALM: Final = PeersPolicy(reachable_s=300.0, connected_s=(60.0, 90.0))
-"""All nodes share one processor here: announces of fifty keep it busy at their usual pace."""
 
 
 class Node:
@@ -48,8 +42,6 @@ class Node:
             self.identity,
             name=f"node {number}",
             radio=ether.radio(number, interval_ms=300.0, timeout_s=30.0),
-            policy=MeshPolicy(peers=CALM),
-            scan=ScanPolicy(gap_s=(0.0, 0.3), links=3, rest_s=30.0),
             rng=Random(number),
         )
         self.heard: list[DecentralizedMessage] = []
