@@ -219,7 +219,7 @@ class Router:
             # First, for it empties what was sent with the keys of before.
             changes.insert(0, RosterKept(roster.id, roster.encoded, now))
         out = [] if roster is None else self._give_up_in(roster.id, now)
-        return message.id, [Keep(tuple(changes)), *out, *self._go_on(now)]
+        return message.id, [*_together(changes, out), *self._go_on(now)]
 
     def handle(self, event: Event, now: float) -> list[Action]:
         """Say what follows from an event, ``now``, in seconds since 1970."""
@@ -258,8 +258,8 @@ class Router:
     def leave(self, group: str, now: float) -> list[Action]:
         """Be in a group no more: forget its key, and give up what was not said in it yet."""
         self._groups.leave(group)
-        kept = Keep((RosterKept(group, b"", now),))
-        return [kept, *self._give_up_in(group, now), *self._go_on(now)]
+        kept = RosterKept(group, b"", now)
+        return [*_together([kept], self._give_up_in(group, now)), *self._go_on(now)]
 
     def _give_up_in(self, group: str, now: float) -> list[Action]:
         """End what was said in a group to who is in it no more; everything, if we are not."""
@@ -343,11 +343,12 @@ class Router:
             changes.append(RosterKept(roster.id, roster.encoded, now))
         if taken.receipt:
             changes += self._telling.owe(message, DeliveryState.DELIVERED, now)
-        actions: list[Action] = [Keep(tuple(changes))] if changes else []
+        out: list[Action] = []
+        if taken.changes and roster is not None:
+            out = self._give_up_in(roster.id, now)
+        actions = _together(changes, out)
         if taken.positions:
             actions.append(News(max(taken.positions)))
-        if taken.changes and roster is not None:
-            actions += self._give_up_in(roster.id, now)
         return [*actions, Confirm(arrival)]
 
     def _receipt(self, message: DecentralizedMessage, now: float) -> list[Action]:
@@ -420,3 +421,14 @@ class Router:
         for message in self._sending.given_up:
             self._streams.end(message)
         self._sending.given_up.clear()
+
+
+def _together(changes: Iterable[BookChange], following: Iterable[Action]) -> list[Action]:
+    """Keep changes and those of what follows from them at once, so that no crash parts them."""
+    kept, rest = list(changes), list[Action]()
+    for action in following:
+        if isinstance(action, Keep):
+            kept += action.changes
+        else:
+            rest.append(action)
+    return [*([Keep(tuple(kept))] if kept else []), *rest]
