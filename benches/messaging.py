@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import json
 import math
+import os
 import statistics
 import subprocess
 import sys
@@ -209,7 +210,8 @@ def main() -> None:
         from benches.origin import origin  # started by its path, this is no module of a package
 
         runs = json.loads(RESULTS.read_text("utf-8"))["runs"] if RESULTS.exists() else []
-        runs.append({**origin("crates", "src", "Cargo.lock"), "summary": figures})
+        load = {"load_average": round(os.getloadavg()[0], 2)}
+        runs.append({**origin("crates", "src", "Cargo.lock"), **load, "summary": figures})
         found = {"command": "python -m benches.messaging --keep", "runs": runs[-RUNS:]}
         RESULTS.write_text(json.dumps(found, indent=2) + "\n", "utf-8")
     sys.stdout.write(json.dumps({"summary": figures}) + "\n")
