@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
+from fog_compute.reading import read_file
+
 __all__ = [
     "ADVERTISING",
     "GATT",
@@ -129,7 +131,7 @@ def read_block(name: str, sysfs: Path = SYSFS) -> Block:
     for switch in sorted((sysfs / name).glob("rfkill*")):
         for kind, block in (("hard", Block.HARD), ("soft", Block.SOFT)):
             try:
-                if (switch / kind).read_text("ascii").strip() == "1":
+                if read_file(switch / kind, 64).strip() == b"1":
                     return block
             except (OSError, ValueError):
                 continue  # the adapter went meanwhile
