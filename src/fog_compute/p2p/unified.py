@@ -24,17 +24,15 @@ from typing import TYPE_CHECKING, Final, Self
 from fog_compute.clock import Clock, SystemClock
 from fog_compute.errors import FogError, ServiceUnavailable
 from fog_compute.levels import PrivacyLevel
-from fog_compute.observability import get_logger
-from fog_compute.p2p.core.actions import Action, Progress, StandingChanged
+from fog_compute.p2p.contact_keeper import ContactKeeper, standing_of
+from fog_compute.p2p.core.actions import Action, Progress
 from fog_compute.p2p.core.background import background
 from fog_compute.p2p.core.book import LogEntry
 from fog_compute.p2p.core.contacts import PeerBook
 from fog_compute.p2p.core.groups import Groups
 from fog_compute.p2p.core.identity import Identity, IdentityFile
-from fog_compute.p2p.core.inbox import Standing
 from fog_compute.p2p.core.manager import TransportManager
 from fog_compute.p2p.core.messages import DecentralizedMessage, DeliveryState
-from fog_compute.p2p.core.peer import Peer
 from fog_compute.p2p.core.router import Router, RouterPolicy
 from fog_compute.p2p.core.transport import (
     Reach,
@@ -53,11 +51,6 @@ if TYPE_CHECKING:
     from fog_compute.p2p.htx.mixnet import MixnetService
 
 __all__ = ["UnifiedDecentralizedSystem", "UnifiedP2PConfig"]
-
-_log = get_logger("fog_compute.p2p")
-
-SAVE_S: Final = 1.0
-"""How long changes of contacts wait for others that are kept with them."""
 
 SWEEP_S: Final = 3600.0
 PAGE: Final = 100
@@ -146,7 +139,7 @@ class UnifiedDecentralizedSystem:
             now,
             self._rng,
             config.policy,
-            {one.fingerprint: _standing(one) for one in contacts},
+            {one.fingerprint: standing_of(one) for one in contacts},
             groups,
         )
         manager = TransportManager(self._clock, self._rng)
@@ -168,10 +161,20 @@ class UnifiedDecentralizedSystem:
                 islands=config.islands,
             )
         own_groups = OwnGroups(identity, name, contacts, groups, router, driver, book)
+        keeper = ContactKeeper(contacts, book, driver, self._clock)
         self._parts = _Parts(
-            identity, name, book, contacts, groups, router, manager, driver, ways, own_groups
+            identity,
+            name,
+            book,
+            contacts,
+            keeper,
+            groups,
+            router,
+            manager,
+            driver,
+            ways,
+            own_groups,
         )
-        contacts.watch(self._contact_changed)
         for transport in self._given if self._given is not None else ways.transports:
             manager.register_transport(transport.type, transport)
         self._tasks = [
@@ -191,9 +194,7 @@ class UnifiedDecentralizedSystem:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
-        if parts.saving is not None:
-            parts.saving.cancel()
-        await self._save(parts)
+        await parts.keeper.stop()
 
     async def send_message(
         self, message: DecentralizedMessage, audience: Iterable[str] = ()
@@ -326,7 +327,7 @@ class UnifiedDecentralizedSystem:
         Raises:
             StoreError: it cannot be kept now; it is tried again with the next change.
         """
-        await self._save(self._running, strict=True)
+        await self._running.keeper.save()
 
     @property
     def waiting(self) -> int:
@@ -438,33 +439,6 @@ class UnifiedDecentralizedSystem:
             if one.state in (DeliveryState.DELIVERED, DeliveryState.READ):
                 ways.settled(one.id, one.receiver)
 
-    def _contact_changed(self, fingerprint: str) -> None:
-        parts = self._parts
-        if parts is None:
-            return
-        peer = parts.contacts.get(fingerprint)
-        standing = Standing.STRANGER if peer is None else _standing(peer)
-        parts.driver.tell(StandingChanged(fingerprint, standing))
-        if parts.saving is None or parts.saving.done():
-            parts.saving = background(self._save_soon(parts), "contacts-save")
-
-    async def _save_soon(self, parts: _Parts) -> None:
-        await self._clock.sleep(SAVE_S)
-        await self._save(parts)
-
-    async def _save(self, parts: _Parts, *, strict: bool = False) -> None:
-        """Keep what changed of contacts; what cannot be kept now is tried with the next change."""
-        kept, dropped = parts.contacts.take_changes()
-        if not kept and not dropped:
-            return
-        try:
-            await parts.book.save_peers(kept, dropped)
-        except FogError as error:
-            _log.warning("contacts.not_kept", error=type(error).__name__)
-            parts.contacts.put_back([*(one.fingerprint for one in kept), *dropped])
-            if strict:
-                raise
-
     async def _sweep(self, book: StoreBook) -> None:
         while True:
             with contextlib.suppress(FogError):  # the next one finds it, too
@@ -498,16 +472,10 @@ class _Parts:
     name: str
     book: StoreBook
     contacts: PeerBook
+    keeper: ContactKeeper
     groups: Groups
     router: Router
     manager: TransportManager
     driver: RouterDriver
     ways: Ways
     own_groups: OwnGroups
-    saving: asyncio.Task[None] | None = None
-
-
-def _standing(peer: Peer) -> Standing:
-    if peer.blocked:
-        return Standing.BLOCKED
-    return Standing.KNOWN if peer.is_kept else Standing.STRANGER
