@@ -7,10 +7,12 @@ from collections.abc import Iterable
 from typing import Final
 
 from fog_compute.errors import NotFound
+from fog_compute.p2p.core.actions import Action
 from fog_compute.p2p.core.contacts import PeerBook
 from fog_compute.p2p.core.groups import Groups, NotMaker
 from fog_compute.p2p.core.identity import Identity
-from fog_compute.p2p.core.messages import DecentralizedMessage
+from fog_compute.p2p.core.messages import InvalidMessage
+from fog_compute.p2p.core.outbox import OutboxFull
 from fog_compute.p2p.core.rosters import NO_KEY, Member, Roster
 from fog_compute.p2p.core.router import Router
 from fog_compute.p2p.driver import RouterDriver
@@ -50,28 +52,50 @@ class OwnGroups:
             InvalidMessage: there are too many members.
         """
         roster = self._roster(secrets.token_hex(16), name, self._people(members, None), 1)
-        await self._send(roster.message(), roster)
+        await self._driver.ask(
+            lambda now: self._router.submit(roster.message(), now, roster=roster)
+        )
         return roster.id
 
     async def change(self, group: str, name: str, members: Iterable[str]) -> None:
         """Give a group of ours another name or other members; whoever is out is told.
 
+        Who is blocked is not told: nothing is sent to them.
+
         Raises:
             NotFound: there is no such group, or a new member is not known.
             NotMaker: somebody else made it.
             InvalidMessage: there are too many members.
+            OutboxFull: too much waits; or the group is changed, and so much waits for somebody who
+                is out of it that they are not told.
         """
-        known = self._known(group)
-        if known.maker != self._identity.fingerprint:
-            raise NotMaker("this group was made by somebody else: ask them to change it")
-        people = self._people(members, known)
-        roster = self._roster(group, name, people, known.epoch + 1)
-        await self._send(roster.message(), roster)
-        out = [one for one in known.members if one not in roster.members]
-        if out:
+        wanted, untold = tuple(members), list[OutboxFull]()
+
+        def ask(now: float) -> tuple[str, list[Action]]:
+            # In one turn: what comes between changes the group too, or ends before all are told.
+            known = self._known(group)
+            if known.maker != self._identity.fingerprint:
+                raise NotMaker("this group was made by somebody else: ask them to change it")
+            people = self._people(wanted, known)
+            roster = self._roster(group, name, people, known.epoch + 1)
+            id_, actions = self._router.submit(roster.message(), now, roster=roster)
             notice = self._roster(group, name, people, roster.epoch, NO_KEY)
-            for one in out:
-                await self._send(notice.message(one), None)
+            for one in known.members:
+                if one in roster.members:
+                    continue
+                try:
+                    actions += self._router.submit(notice.message(one), now)[1]
+                except InvalidMessage:
+                    pass  # they are blocked
+                except OutboxFull as error:
+                    untold.append(error)
+            return id_, actions
+
+        await self._driver.ask(ask)
+        if untold:
+            raise OutboxFull(
+                f"the group is changed, and not everybody who is out was told: {untold[0]}"
+            )
 
     async def leave(self, group: str) -> None:
         """Be in a group no more, and destroy its key; its other members are not told.
@@ -110,6 +134,3 @@ class OwnGroups:
         self, group: str, name: str, people: list[Member], epoch: int, key: bytes | None = None
     ) -> Roster:
         return Roster.make(self._identity, group, name, people, epoch, as_maker=self._name, key=key)
-
-    async def _send(self, message: DecentralizedMessage, roster: Roster | None) -> None:
-        await self._driver.ask(lambda now: self._router.submit(message, now, roster=roster))

@@ -183,6 +183,8 @@ class StoreBook:
                 if change.transport is not None:
                     values["transport"] = change.transport.value
                 return [Moved(change.id, change.receiver, _BEFORE[change.state], values)]
+            case OutStream():
+                return [_stream_row(change)]
             case Kept():
                 return self._kept(change)
             case Released():
@@ -249,16 +251,7 @@ class StoreBook:
             for receiver in change.receivers
         ]
         if change.stream is not None:
-            stream = change.stream
-            row = {
-                "receiver": stream.receiver,
-                "room": stream.room,
-                "lane": stream.lane,
-                "stream": stream.stream,
-                "next": stream.next,
-                "members": msgspec.json.encode(stream.members).decode(),
-            }
-            writes.append(Put("chat_sent_streams", row))
+            writes.append(_stream_row(change.stream))
         return writes
 
     def _kept(self, change: Kept) -> list[Write]:
@@ -347,6 +340,20 @@ def _message(row: Row, sender: str, receiver: str | None, body: bytes) -> Decent
         sender=sender,
         created_ms=row["created_ms"],
         expires_ms=row["expires_ms"],
+    )
+
+
+def _stream_row(stream: OutStream) -> Put:
+    return Put(
+        "chat_sent_streams",
+        {
+            "receiver": stream.receiver,
+            "room": stream.room,
+            "lane": stream.lane,
+            "stream": stream.stream,
+            "next": stream.next,
+            "members": msgspec.json.encode(stream.members).decode(),
+        },
     )
 
 

@@ -104,7 +104,7 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Emptied:
-    """All messages of one kind in a room that are older lose their bodies."""
+    """All older messages of one kind to a whole room lose their bodies."""
 
     room: str
     kind: str
@@ -377,6 +377,7 @@ class Messages(Reader):
                     .where(
                         messages.c.home == self._home,
                         messages.c.room == room,
+                        messages.c.receiver.is_(None),
                         messages.c.kind == kind,
                         messages.c.at < before,
                     )

@@ -104,6 +104,8 @@ class MemoryBook:
                 self._begin(change)
             case Settled():
                 self._settle(change)
+            case OutStream():
+                self._put(change)
             case Kept():
                 self._keep(change)
             case Released():
@@ -138,8 +140,10 @@ class MemoryBook:
                 bare, len(message.body), receiver, DeliveryState.QUEUED
             )
         if change.stream is not None:
-            stream = change.stream
-            self.out_streams[stream.receiver, stream.room, stream.lane] = stream
+            self._put(change.stream)
+
+    def _put(self, stream: OutStream) -> None:
+        self.out_streams[stream.receiver, stream.room, stream.lane] = stream
 
     def _settle(self, change: Settled) -> None:
         before = self.deliveries.get((change.id, change.receiver))

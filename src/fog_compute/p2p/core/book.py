@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from fog_compute.p2p.core.messages import DecentralizedMessage, DeliveryState
 from fog_compute.p2p.core.transport import TransportType
 
 __all__ = [
+    "NO_PLACE",
     "Begun",
     "BookChange",
     "BookState",
@@ -36,6 +37,10 @@ __all__ = [
 ]
 
 
+NO_PLACE: Final = 2**32 - 1
+"""In this place of a stream stands no message."""
+
+
 @dataclass(frozen=True, slots=True)
 class OutStream:
     """A stream of ours.
@@ -45,7 +50,7 @@ class OutStream:
         room: see `DecentralizedMessage.room`.
         lane: of all messages in it.
         stream: its name, 24 hexadecimal digits.
-        next: the sequence of the next message.
+        next: the sequence of the next message; `NO_PLACE` where another stream begins.
         members: to whom its messages go, where that is a group.
     """
 
@@ -189,7 +194,15 @@ class RosterKept:
 
 
 BookChange: TypeAlias = (
-    Begun | Settled | Kept | Released | InStreamRecord | ReceiptOwed | ReceiptSent | RosterKept
+    Begun
+    | Settled
+    | OutStream
+    | Kept
+    | Released
+    | InStreamRecord
+    | ReceiptOwed
+    | ReceiptSent
+    | RosterKept
 )
 
 

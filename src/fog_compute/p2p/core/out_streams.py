@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from random import Random
 from typing import Final
 
-from fog_compute.p2p.core.book import OutStream
+from fog_compute.p2p.core.book import NO_PLACE, OutStream
 from fog_compute.p2p.core.messages import (
     DecentralizedMessage,
     MessageId,
@@ -33,7 +33,7 @@ class OutStreams:
         key = _key(message)
         before = self._streams.get(key)
         members = receivers if message.room else ()
-        if before is None or before.members != members or before.next >= 2**32 - 1:
+        if before is None or before.members != members or before.next >= NO_PLACE:
             before = OutStream(*key, new_stream(self._rng), 0, members)
         self._streams[key] = dataclasses.replace(before, next=before.next + 1)
         return self._streams[key]
@@ -46,9 +46,18 @@ class OutStreams:
             return public_id(message)
         return f"{self._rng.getrandbits(128):032x}"
 
-    def end(self, message: DecentralizedMessage) -> None:
-        """A message will not come: begin anew, or its recipient waits for it."""
-        self._streams.pop(_key(message), None)
+    def end(self, message: DecentralizedMessage) -> OutStream | None:
+        """A message will not come: begin anew, or its recipient waits for it.
+
+        Returns:
+            The stream, as it is to be written down; None if another one began before.
+        """
+        key, place = _key(message), MessageId.parse(message.id)
+        now = self._streams.get(key)
+        if now is None or place is None or now.stream != place.stream or now.next == NO_PLACE:
+            return None
+        self._streams[key] = dataclasses.replace(now, next=NO_PLACE)
+        return self._streams[key]
 
 
 def _key(message: DecentralizedMessage) -> tuple[str, str, str]:

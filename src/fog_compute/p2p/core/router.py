@@ -263,7 +263,8 @@ class Router:
 
     def _give_up_in(self, group: str, now: float) -> list[Action]:
         """End what was said in a group to who is in it no more; everything, if we are not."""
-        return self._sending.put_out(group, self._groups.get(group, ()), now)
+        out = self._sending.put_out(group, self._groups.get(group, ()), now)
+        return [*out, *self._end_streams()]
 
     def state(self, id: str, receiver: str) -> DeliveryState | None:  # noqa: A002
         """Where a message of ours stands; None if that is for the book to say."""
@@ -293,7 +294,7 @@ class Router:
     def _go_on(self, now: float) -> list[Action]:
         """What can be done without a further event, and when to be woken for more."""
         actions = [*self._sending.offer(now), *self._telling.carry(now)]
-        self._drop_broken_streams()
+        actions += self._end_streams()
         times = (
             self._outbox.next_due(),
             self._inbox.next_due(),
@@ -416,11 +417,12 @@ class Router:
             raise InvalidMessage("room is no group that you are in: make it, or ask its maker")
         return tuple(one for one in members if one != self._own)
 
-    def _drop_broken_streams(self) -> None:
-        """Begin anew what would make a recipient wait for a message that never comes."""
-        for message in self._sending.given_up:
-            self._streams.end(message)
+    def _end_streams(self) -> list[Action]:
+        """End those in which a recipient would wait for a message that never comes."""
+        ended = [self._streams.end(message) for message in self._sending.given_up]
         self._sending.given_up.clear()
+        changes = tuple(one for one in ended if one is not None)
+        return [Keep(changes)] if changes else []
 
 
 def _together(changes: Iterable[BookChange], following: Iterable[Action]) -> list[Action]:

@@ -24,7 +24,7 @@ from tests.unit.fog_compute.p2p.core.world import START, Air, Person, World
 
 pytestmark = pytest.mark.asyncio
 
-BOB = "b2" * 32
+ANN, BOB = "a1" * 32, "b2" * 32
 
 
 class Recorded(World):
@@ -190,6 +190,27 @@ async def test_keys_of_a_group_are_in_its_newest_roster_alone(tmp_path: Path) ->
         await book.scrub()
         assert found() == []
         assert (await book.load(0)).rosters == ((group, b""),)
+
+
+async def test_who_was_put_out_is_told_also_after_the_group_changed_again(tmp_path: Path) -> None:
+    """INV-P2P-11: what they are told has no key in it, and waits until they come."""
+    group, bodies = "0f" * 16, {None: b"a key", ANN: b"no key"}
+    async with await Store.open(tmp_path / "fog.db", clock=ManualClock()) as store:
+        book = StoreBook(store.messages, BOB)
+        for number, (receiver, body) in enumerate(bodies.items()):
+            message = DecentralizedMessage(
+                body=body,
+                receiver_id=receiver,
+                room=group,
+                kind=MessageKind.CONTROL,
+                id=f"{number:032x}",
+                sender=BOB,
+                created_ms=int(START * 1000),
+            )
+            await book.commit([Begun(message, (ANN,), number + 1, None)])
+        await book.commit([RosterKept(group, b"another key", START + 9)])
+
+        assert [one.message.body for one in await book.log(0, 10)] == [b"", b"no key"]
 
 
 async def test_old_messages_go_and_what_is_open_stays(tmp_path: Path) -> None:
