@@ -194,6 +194,7 @@ class UnifiedDecentralizedSystem:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
+        await parts.ways.close()
         await parts.keeper.stop()
 
     async def send_message(

@@ -166,11 +166,6 @@ class BLEScanner:
         self._there = False
 
     @property
-    def connecting(self) -> str:
-        """The address of the attempt that is under way; "" if there is none."""
-        return self._connecting
-
-    @property
     def scanning(self) -> bool:
         """Whether the radio was last told to scan."""
         return self._scanning

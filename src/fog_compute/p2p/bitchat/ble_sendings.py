@@ -70,7 +70,7 @@ class Sendings:
         self._step: Final = step
         self._tell: Final = tell
         self._tokens: Final = itertools.count(1)
-        self._answers: dict[str, Sent] | None = None
+        self._answers: dict[str, Sent | None] = {}
         self._copies: Final[OrderedDict[str, Key]] = OrderedDict()
         self._long: Final[OrderedDict[str, tuple[Key, int]]] = OrderedDict()
 
@@ -88,16 +88,16 @@ class Sendings:
 
     def ask(self, copy: Key, commands: Sequence[SendCommand]) -> Outcome:
         """Ask the mesh, which answers at once; the worst of several answers counts."""
-        answers: dict[str, Sent] = {}
-        for command in commands:
-            self._answers = answers
-            try:
+        answers: dict[str, Sent | None] = dict.fromkeys(one.token for one in commands)
+        self._answers = answers
+        try:
+            for command in commands:
                 self._step(command)
-            finally:
-                self._answers = None
+        finally:
+            self._answers = {}
         worst: Sent | None = None
         for command in commands:
-            sent = answers.get(command.token)
+            sent = answers[command.token]
             if sent is None or sent.state is not SentState.QUEUED:
                 self._copies.pop(command.token, None)
             sent = sent or Sent(command.token, SentState.FAILED, reason="the mesh did not answer")
@@ -108,8 +108,8 @@ class Sendings:
         return Outcome(*copy, STATES[worst.state], worst.reason)
 
     def sent(self, sent: Sent) -> None:
-        """The mesh answers, or has news of what it answered for before."""
-        if self._answers is not None:
+        """The mesh answers, or has news of what it answered for before: that may come meanwhile."""
+        if sent.token in self._answers:
             self._answers[sent.token] = sent
             return
         copy = self._copies.get(sent.token)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from pathlib import Path
 from typing import Any, cast
@@ -16,7 +17,9 @@ from fog_compute.p2p.bitchat.radio.off import OffRadio
 from fog_compute.p2p.core.contacts import PeerBook
 from fog_compute.p2p.core.groups import Groups
 from fog_compute.p2p.core.identity import Identity
+from fog_compute.p2p.unified import UnifiedDecentralizedSystem, UnifiedP2PConfig
 from fog_compute.p2p.ways import MailKeeper, Ways, make_ways
+from fog_compute.store import Store
 from fog_compute.testing import ManualClock
 from fog_compute.testing.mixnet import MemoryMixnet
 
@@ -98,6 +101,23 @@ async def test_the_newest_state_is_kept_and_wiped(tmp_path: Path) -> None:
     assert await keeper.load() == states[-1]
     await keeper.wipe()
     assert not (tmp_path / "mail").exists()
+
+
+async def test_who_stops_waits_until_the_newest_state_is_kept(tmp_path: Path) -> None:
+    class Keeper:
+        closed = False
+
+        async def close(self) -> None:
+            await asyncio.sleep(0)
+            self.closed = True
+
+    config = UnifiedP2PConfig(tmp_path / "identity", tmp_path / "card")
+    keeper = Keeper()
+    async with await Store.open(tmp_path / "fog.db", clock=ManualClock()) as store:
+        async with UnifiedDecentralizedSystem(None, config, store=store) as system:
+            system.ways.mail = cast("MailKeeper", keeper)
+
+        assert keeper.closed
 
 
 async def test_mail_that_cannot_be_kept_or_read_stops_nobody(tmp_path: Path) -> None:
