@@ -50,6 +50,9 @@ _log = get_logger("fog_compute.p2p")
 TOGETHER: Final = 256
 """Events that are handled with one commit."""
 
+AT_HAND: Final = 1024
+"""Above so many things that wait, what transports tell stays with them, where it is bounded."""
+
 CACHE_BYTES: Final = 16 * MIB
 CACHED: Final = 4000
 """Bodies of messages that were just made, so that they need not be read back."""
@@ -126,6 +129,7 @@ class RouterDriver:
         self._manager: Final = manager
         self._clock: Final = clock
         self._queue: Final[asyncio.Queue[Event | _Call | _Flush]] = asyncio.Queue()
+        self._taken: Final = asyncio.Event()
         self._tasks: Final[set[asyncio.Task[None]]] = set()
         self._bodies: Final[OrderedDict[str, DecentralizedMessage]] = OrderedDict()
         self._cached = 0
@@ -172,6 +176,9 @@ class RouterDriver:
 
     async def _listen(self) -> None:
         while True:
+            while self._queue.qsize() >= AT_HAND:
+                self._taken.clear()
+                await self._taken.wait()
             self._queue.put_nowait(await self._manager.next_event())
 
     async def _some(self) -> list[Event | _Call | _Flush]:
@@ -179,6 +186,7 @@ class RouterDriver:
         some = [await self._queue.get()]
         while len(some) < TOGETHER and not self._queue.empty():
             some.append(self._queue.get_nowait())
+        self._taken.set()
         return some
 
     async def _turn(self, some: Sequence[Event | _Call | _Flush]) -> None:

@@ -21,6 +21,8 @@ from random import Random, SystemRandom
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
+import msgspec
+
 from fog_compute.clock import Clock, SystemClock
 from fog_compute.errors import FogError, ServiceUnavailable
 from fog_compute.levels import PrivacyLevel
@@ -258,8 +260,11 @@ class UnifiedDecentralizedSystem:
             ServiceUnavailable: the system does not run.
         """
         parts = self._running
-        found = [await parts.book.message(sender, id_) for id_ in dict.fromkeys(ids)]
-        read = [one for one in found if one is not None]
+        read: list[DecentralizedMessage] = []
+        for id_ in dict.fromkeys(ids):
+            found = await parts.book.message(sender, id_)
+            if found is not None:  # without what is in it: many files are more than fits
+                read.append(msgspec.structs.replace(found, body=b""))
         await parts.driver.ask(lambda now: ("", parts.router.read(read, now)))
 
     async def log(

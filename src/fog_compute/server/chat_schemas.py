@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Final, Literal, Self, TypeVar
+from typing import Annotated, Final, Literal, Self, TypeAlias, TypeVar
 
 from pydantic import Base64Bytes, Field
 
@@ -12,6 +12,7 @@ from fog_compute.levels import PrivacyLevel
 from fog_compute.p2p.core.book import LogEntry
 from fog_compute.p2p.core.messages import (
     MAX_BODY_BYTES,
+    MAX_ID_BYTES,
     MAX_LIFE_MS,
     MAX_RECEIPT_IDS,
     DecentralizedMessage,
@@ -58,6 +59,11 @@ FINGERPRINT: Final = "^[0-9a-f]{64}$"
 
 ALL_NEAR: Final = "*"
 """The recipient of what goes to all who are near."""
+
+MessageName: TypeAlias = Annotated[
+    str, Field(min_length=1, max_length=MAX_ID_BYTES, pattern=VISIBLE)
+]
+"""The id of a message; those of other programs are any text."""
 
 T = TypeVar("T")
 
@@ -134,7 +140,7 @@ class SentOut(Out):
 class CancelIn(In):
     """Messages of one's own that are to be given up: some, or all to a person or a room."""
 
-    ids: list[str] = Field(default=[], max_length=MAX_RECEIPT_IDS)
+    ids: list[MessageName] = Field(default=[], max_length=MAX_RECEIPT_IDS)
     to: str | None = Field(None, pattern=FINGERPRINT, description="All that waits for a person.")
     room: str | None = Field(
         None,
@@ -250,7 +256,7 @@ class ReadIn(In):
     """Messages of one sender that were read here; the sender is told."""
 
     sender: str = Field(pattern=FINGERPRINT)
-    ids: list[str] = Field(min_length=1, max_length=MAX_RECEIPT_IDS)
+    ids: list[MessageName] = Field(min_length=1, max_length=MAX_RECEIPT_IDS)
 
 
 class TransportOut(Out):

@@ -26,6 +26,7 @@ from fog_compute.units import MIB
 __all__ = [
     "LATEST_MS",
     "MAX_BODY_BYTES",
+    "MAX_ID_BYTES",
     "MAX_LIFE_MS",
     "DecentralizedMessage",
     "DeliveryEvent",

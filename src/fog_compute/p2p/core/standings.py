@@ -20,6 +20,10 @@ class Standings:
         self._groups: Final = groups
         self._written_to: Final[set[str]] = set()
 
+    def __len__(self) -> int:
+        """How many are known, or blocked."""
+        return len(self._standings)
+
     def of(self, peer: str) -> Standing:
         """What somebody is to us.
 
@@ -41,8 +45,11 @@ class Standings:
         return self.of(peer) is Standing.BLOCKED
 
     def change(self, peer: str, standing: Standing) -> None:
-        """Somebody is known now, or blocked, or neither."""
-        self._standings[peer] = standing
+        """Somebody is known now, or blocked, or neither: names of strangers come without end."""
+        if standing is Standing.STRANGER:
+            self._standings.pop(peer, None)
+        else:
+            self._standings[peer] = standing
 
     def take_up(self, receivers: Iterable[str]) -> None:
         """Go on from the book: we wrote to these, and to nobody else."""

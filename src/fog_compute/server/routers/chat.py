@@ -9,6 +9,7 @@ from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from fog_compute.errors import NotFound
+from fog_compute.p2p.core.messages import MAX_ID_BYTES
 from fog_compute.server.bodies import BYTES
 from fog_compute.server.chat_feed import CURSOR, ChatFeed, Cursor
 from fog_compute.server.chat_schemas import (
@@ -95,7 +96,9 @@ async def list_messages(
 @router.get("/chat/messages/{sender}/{message_id}", responses={**GIVES_BYTES, **answers(404)})
 async def get_content(
     sender: Fingerprint,
-    message_id: Annotated[str, Path(max_length=255, description="The id of a message.")],
+    message_id: Annotated[
+        str, Path(max_length=MAX_ID_BYTES, pattern=VISIBLE, description="The id of a message.")
+    ],
     services: Services,
 ) -> Response:
     """Give what is in a message, such as a file, as it is."""

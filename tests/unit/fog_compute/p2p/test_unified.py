@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
@@ -300,6 +300,77 @@ async def test_store_that_is_away_holds_up_and_loses_nothing(
 
         assert refusals == 0
         assert await texts(bob) == ["x"]
+
+
+async def test_what_comes_while_the_store_is_away_stays_where_it_is_bounded(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """INV-P2P-09."""
+    monkeypatch.setattr("fog_compute.p2p.driver.AT_HAND", 4)
+    async with town.person("b") as bob:
+        parts = bob._running
+        away, tries = asyncio.Event(), asyncio.Event()
+
+        async def reached() -> bool:
+            return BLE in bob.reaches().get(town.fingerprint("a"), {})
+
+        await until(reached)
+        commit = parts.book.commit
+
+        async def later(changes: Sequence[BookChange]) -> None:
+            tries.set()
+            await away.wait()
+            await commit(changes)
+
+        monkeypatch.setattr(parts.book, "commit", later)
+        transport = parts.manager.get_transport(BLE)
+        assert isinstance(transport, MemoryTransport)
+        now_ms = int(bob._clock.now().timestamp() * 1000)
+        for number in range(60):
+            message = DecentralizedMessage(
+                body=b"%d" % number,
+                receiver_id=town.fingerprint("b"),
+                id=f"opaque-{number}",
+                sender=town.fingerprint("a"),
+                created_ms=now_ms,
+            )
+            transport.tell(Arrival(BLE, message, True))
+        try:
+            async with asyncio.timeout(10):
+                await tries.wait()
+            for _ in range(100):
+                await asyncio.sleep(0)
+            at_hand = parts.driver._queue.qsize()
+        finally:
+            away.set()
+
+        async def heard() -> bool:
+            return len(await texts(bob)) == 60
+
+        await until(heard)
+        assert at_hand == 4
+
+
+async def test_much_that_is_read_is_not_held_at_once(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with town.person("a") as ann, town.person("b") as bob:
+        id_ = await ann.send_message(
+            DecentralizedMessage(body=b"a film", receiver_id=town.fingerprint("b"))
+        )
+        await until(lambda: is_delivered(ann))
+        router, held = bob._running.router, list[bytes]()
+        read = router.read
+
+        def looked_at(messages: Iterable[DecentralizedMessage], now: float) -> list[Action]:
+            found = list(messages)
+            held.extend(one.body for one in found)
+            return read(found, now)
+
+        monkeypatch.setattr(router, "read", looked_at)
+        await bob.mark_read(town.fingerprint("a"), [id_])
+
+        assert held == [b""]
 
 
 async def test_fault_in_one_event_takes_no_other_down(

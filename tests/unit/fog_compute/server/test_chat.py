@@ -518,6 +518,20 @@ async def test_what_cannot_be_sent_is_refused_with_its_reason(api: Api) -> None:
         assert detail in refused.json()["detail"]
 
 
+@pytest.mark.parametrize("name", ["\ud800", "a\0b", "\u202e", "", "x" * 256])
+async def test_what_is_no_id_of_a_message_is_refused(api: Api, name: str) -> None:
+    for path, body in (
+        ("read", {"sender": "0" * 64, "ids": ["x", name]}),
+        ("cancel", {"ids": [name]}),
+    ):
+        text = json.dumps(body)  # as a client in another language may write it
+        refused = await api.http.post(
+            f"{CHAT}/{path}", content=text, headers={"content-type": "application/json"}
+        )
+        assert refused.status_code == 422, refused.text
+        assert "ids" in refused.json()["detail"]
+
+
 SHOWN = {
     "id": "1",
     "sender": "0" * 64,

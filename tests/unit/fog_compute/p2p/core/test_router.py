@@ -21,6 +21,7 @@ from fog_compute.p2p.core.actions import (
     Wake,
     WakeAt,
 )
+from fog_compute.p2p.core.groups import Groups
 from fog_compute.p2p.core.inbox import InboxLimits, Refusal, Standing
 from fog_compute.p2p.core.messages import (
     MAX_LIFE_MS,
@@ -35,6 +36,7 @@ from fog_compute.p2p.core.messages import (
 )
 from fog_compute.p2p.core.outbox import OutboxLimits
 from fog_compute.p2p.core.router import RouterPolicy
+from fog_compute.p2p.core.standings import Standings
 from fog_compute.p2p.core.transport import (
     EVERYBODY,
     Arrival,
@@ -394,6 +396,18 @@ def test_what_is_not_taken_is_confirmed_and_counted(
     assert [type(one) for one in actions if not isinstance(one, WakeAt)] == [Confirm]
     assert desk.router.refused == {refusal: 1}
     assert desk.shown() == []
+
+
+def test_of_strangers_nothing_is_noted_however_many_are_met() -> None:
+    """INV-P2P-09."""
+    groups = Groups(ANN)
+    standings = Standings({EVE: Standing.BLOCKED}, groups)
+    for number in range(30):
+        standings.change(f"{number:064x}", Standing.STRANGER)
+    standings.change(EVE, Standing.STRANGER)
+
+    assert len(standings) == 0
+    assert standings.is_stranger(EVE)
 
 
 def test_strangers_are_bounded_and_known_people_are_not() -> None:
