@@ -223,10 +223,12 @@ def group_called(text: str, groups: Sequence[Group]) -> Group:
         one for one in groups if one["name"].lower() == text.lower()
     ]
     if len(found) != 1:
-        what = "several groups are" if found else "no group is"
+        said = repr(one_line(text, 64))
         raise NotFound(
-            f"{what} called {one_line(text, 64)!r}: `fog chat group ls` lists them, and {NEAR!r} is"
-            " all who are near"
+            f"several groups are called {said}: say which by its id, as `fog chat group ls` has it"
+            if found
+            else f"no group is called {said}: `fog chat group ls` lists them, and {NEAR!r} is all"
+            " who are near"
         )
     return found[0]
 

@@ -8,11 +8,12 @@ from typing import Final
 
 from fog_compute.errors import NotFound
 from fog_compute.p2p.core.actions import Action
-from fog_compute.p2p.core.contacts import PeerBook
+from fog_compute.p2p.core.contacts import NameTaken, PeerBook
 from fog_compute.p2p.core.groups import Groups, NotMaker
 from fog_compute.p2p.core.identity import Identity
 from fog_compute.p2p.core.messages import InvalidMessage
 from fog_compute.p2p.core.outbox import OutboxFull
+from fog_compute.p2p.core.peer import alike
 from fog_compute.p2p.core.rosters import NO_KEY, Member, Roster
 from fog_compute.p2p.core.router import Router
 from fog_compute.p2p.driver import RouterDriver
@@ -49,8 +50,10 @@ class OwnGroups:
 
         Raises:
             NotFound: a member is not known.
+            NameTaken: one is in another group of this name.
             InvalidMessage: there are too many members.
         """
+        self._check_name(name)
         roster = self._roster(secrets.token_hex(16), name, self._people(members, None), 1)
         await self._driver.ask(
             lambda now: self._router.submit(roster.message(), now, roster=roster)
@@ -65,6 +68,7 @@ class OwnGroups:
         Raises:
             NotFound: there is no such group, or a new member is not known.
             NotMaker: somebody else made it.
+            NameTaken: one is in another group of the new name.
             InvalidMessage: there are too many members.
             OutboxFull: too much waits; or the group is changed, and so much waits for somebody who
                 is out of it that they are not told.
@@ -76,6 +80,8 @@ class OwnGroups:
             known = self._known(group)
             if known.maker != self._identity.fingerprint:
                 raise NotMaker("this group was made by somebody else: ask them to change it")
+            if alike(name) != alike(known.name):
+                self._check_name(name)
             people = self._people(wanted, known)
             roster = self._roster(group, name, people, known.epoch + 1)
             id_, actions = self._router.submit(roster.message(), now, roster=roster)
@@ -107,6 +113,14 @@ class OwnGroups:
         self._known(group)
         await self._driver.ask(lambda now: ("", self._router.leave(group, now)))
         await self._book.scrub()
+
+    def _check_name(self, name: str) -> None:
+        """Make no second group of a name by which one says which is meant."""
+        rosters = map(self._groups.roster, self._groups)
+        if any(one is not None and alike(one.name) == alike(name) for one in rosters):
+            raise NameTaken(
+                f"you are in a group called {one_line(name, 40)} already: call this one otherwise"
+            )
 
     def _known(self, group: str) -> Roster:
         known = self._groups.roster(group)

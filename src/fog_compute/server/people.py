@@ -214,6 +214,7 @@ class People:
 
         Raises:
             NotFound: a member is unknown.
+            NameTaken: one is in another group of this name.
         """
         return await self._system.make_group(name, members)
 
@@ -222,6 +223,7 @@ class People:
 
         Raises:
             NotFound: there is no such group, or a new member is unknown.
+            NameTaken: one is in another group of the new name.
         """
         await self._system.change_group(group, name, members)
 

@@ -19,9 +19,9 @@ from fog_compute.cli.chat.lines import (
     who_lines,
 )
 from fog_compute.cli.chat.moving import Moving
-from fog_compute.cli.chat.talking import CHAT, Talk
+from fog_compute.cli.chat.talking import CHAT, LONGEST_TEXT, Talk
 from fog_compute.cli.client import Backend
-from fog_compute.cli.codes import FAILED, TIMED_OUT, USAGE
+from fog_compute.cli.codes import FAILED, INTERRUPTED, TIMED_OUT, USAGE
 from fog_compute.cli.common import CommandError, JsonFlag, note, print_json
 from fog_compute.cli.output import is_terminal, speaks_unicode, write
 from fog_compute.cli.patience import OutOfTime, Patience
@@ -46,7 +46,6 @@ __all__ = [
     "wipe",
 ]
 
-LONGEST_LINE: Final = 20_000
 WIPE: Final = "wipe"
 
 Room = Annotated[
@@ -67,7 +66,8 @@ def chat(
     """Talk to people: over the mixnet, over Bluetooth, or later, whichever reaches them.
 
     On a terminal it shows what comes, and sends each line that you type; /help says what else can
-    be typed. Without a terminal, each line of standard input is sent, and its id printed.
+    be typed. Without a terminal, each line of standard input is sent, and its id printed; one of
+    more than 20,000 characters goes as several.
 
     For example: `fog chat ada`
     """
@@ -81,10 +81,13 @@ def chat(
     with Backend() as backend:
         talk = Talk(backend)
         mine = talk.me()
+        # A name that is nobody's is said before there is a screen, and also where no line comes.
+        if who:
+            find(backend, who)
+        elif room:
+            talk.room(target.room)
         if json or not (is_terminal() and os.isatty(STDIN) and os.environ.get("TERM") != "dumb"):
             return _lines(talk, target, as_json=json)
-        if who:
-            find(backend, who)  # a name that is nobody's is said before there is a screen
         place = backend.place
     from fog_compute.cli.chat.live import talk_live  # slow, as is all that draws
 
@@ -93,7 +96,7 @@ def chat(
 
 
 def send(
-    who: Annotated[str, Parameter(help='The person; empty, `""`, with --room.')],
+    who: Annotated[str, Parameter(help="The person; with --room all words are what to say.")] = "",
     text: Annotated[
         tuple[str, ...], Parameter(help="What to say; several words are one line.")
     ] = (),
@@ -119,8 +122,10 @@ def send(
 
     For example: `fog chat send ada see you at eight`
     """
-    target = target_of(who, room, needed=True)
-    line = " ".join(text).strip()
+    # A room takes the place of the person, so that the first word is the text's.
+    words, person = ((who, *text), "") if room else (text, who)
+    target = target_of(person, room, needed=True)
+    line = " ".join(words).strip()
     if bool(line) == (file is not None):
         raise CommandError("give a text, or a file with --file", USAGE)
     options: Options = {"requires_privacy": private, "offline_capable": not now}
@@ -170,6 +175,8 @@ def cancel(
         print_json({"cancelled": given_up})
     else:
         write(f"{counted(len(given_up), 'message')} given up\n")
+        if given_up:
+            note("what has left this machine may arrive all the same; the mark changes then")
     return 0
 
 
@@ -311,7 +318,7 @@ def _lines(talk: Talk, target: Target, *, as_json: bool) -> int:
         raise CommandError(
             "say to whom the lines go: a name, or --room; `fog chat log` prints what came", USAGE
         )
-    while line := sys.stdin.readline(LONGEST_LINE):
+    while line := sys.stdin.readline(LONGEST_TEXT):
         if text := line.strip("\r\n"):
             sent = talk.say(target, text)
             if as_json:
@@ -356,6 +363,13 @@ def _until_delivered(talk: Talk, sent: Sent, cursor: str, seconds: float, moving
             f"message {sent['id']} is not delivered{whom} after {format_duration(seconds)}, and"
             " still goes out: `fog chat log` shows how far it is",
             TIMED_OUT,
+            beside={"id": sent["id"], "state": state},
+        ) from None
+    except KeyboardInterrupt:
+        raise CommandError(
+            f"interrupted; message {sent['id']} still goes out: `fog chat cancel {sent['id']}`"
+            " gives it up",
+            INTERRUPTED,
             beside={"id": sent["id"], "state": state},
         ) from None
     return state

@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from fog_compute.cli.chat.talking import Talk
 from fog_compute.cli.client import Backend
+from fog_compute.cli.codes import USAGE
 from fog_compute.cli.common import CommandError, JsonFlag, note, print_json, print_table
 from fog_compute.cli.output import write
 from fog_compute.client.people import Group
@@ -53,6 +54,8 @@ def new(
 
     For example: `fog chat group new lab ada grace`
     """
+    if not name.strip():
+        raise CommandError("give the group a name: `fog chat group new lab ada`", USAGE)
     with Backend() as backend:
         talk = Talk(backend)
         made = talk.make_group(name, talk.people(members))

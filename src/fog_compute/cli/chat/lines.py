@@ -40,6 +40,7 @@ __all__ = [
 ]
 
 MAX_SHOWN: Final = 4000
+MORE: Final = "      | "
 
 HELP: Final = """\
 Type a line to say it to whom the conversation is with.
@@ -247,7 +248,8 @@ def line_of(
         size = "" if message["size"] is None else f", {format_bytes(message['size'])}"
         what = f"[file {one_line(message['name'] or 'without a name', 80)}{size}]"
     else:
-        what = printable(message["text"], MAX_SHOWN)
+        # Every further line has a mark, so that nobody's text looks like a message of another.
+        what = printable(message["text"], MAX_SHOWN).replace("\n", f"\n{MORE}")
     where = f" #{room_name(message, names)}" if message["room"] or message["to"] is None else ""
     if message["outgoing"]:
         to = message["to"]

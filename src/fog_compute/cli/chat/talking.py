@@ -31,11 +31,13 @@ from fog_compute.client.people import (
 )
 from fog_compute.errors import Unreadable
 from fog_compute.reading import TooLarge, read_file
+from fog_compute.text import as_named
 
-__all__ = ["CHAT", "Talk", "names_of"]
+__all__ = ["AT_ONCE", "CHAT", "LONGEST_TEXT", "Talk", "names_of"]
 
 CHAT: Final = "/api/v1/chat"
 _CHECK: Final[Mapping[str, str]] = {"check": "true"}
+LONGEST_TEXT: Final = 20_000
 AT_ONCE: Final = 1000
 """Messages that one request gives, at most."""
 
@@ -149,7 +151,7 @@ class Talk:
         else:
             raise CommandError("say to whom: /msg NAME, or /room NAME", USAGE)
         if file is None:
-            body["text"] = text
+            body["text"] = _text(text)
         else:
             body |= _content(file, self.me()["max_file_bytes"])
         return self._backend.post(f"{CHAT}/messages", Sent, body)
@@ -168,6 +170,18 @@ class Talk:
 def names_of(found: Peers) -> dict[str, str]:
     """What people are called, by fingerprint."""
     return {one["fingerprint"]: one["shown"] for one in found["peers"]}
+
+
+def _text(text: str) -> str:
+    """What one message takes of text; what is not UTF-8 came from a pipe or an argument."""
+    if len(text) > LONGEST_TEXT:
+        raise CommandError(
+            f"the text has {len(text):,} characters, and {LONGEST_TEXT:,} fit: send a file, --file",
+            USAGE,
+        )
+    if not text.isascii() and any("\ud800" <= one <= "\udfff" for one in text):
+        raise CommandError(f"{as_named(text[:40])} is no UTF-8 text, and was not sent", USAGE)
+    return text
 
 
 def _content(file: Path, most: int) -> dict[str, object]:

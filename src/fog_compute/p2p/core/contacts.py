@@ -25,7 +25,7 @@ from fog_compute.p2p.core.peer import (
     proof_of,
 )
 from fog_compute.p2p.core.words import bytes_of, words_of
-from fog_compute.text import one_line
+from fog_compute.text import counted, one_line
 
 __all__ = [
     "MAX_PEERS",
@@ -201,7 +201,7 @@ class PeerBook:
         if other is not None:
             raise NameTaken(
                 f"you know somebody else as {other.shown} already: call this one otherwise, with a"
-                " name of your own (`fog peer add CARD --as NAME`)"
+                " name of your own (`fog peer add CARD --as NAME`, `fog peer name`)"
             )
 
     def _known_as(self, name: str, beside: str) -> Peer | None:
@@ -236,8 +236,8 @@ class PeerBook:
         peer = self._known(fingerprint)
         if len(words) != len(peer.words):
             raise WordsDiffer(
-                f"those are {len(words)} words and not {len(peer.words)}: write all of them as they"
-                " are read"
+                f"those are {counted(len(words), 'word')} and not {len(peer.words)}: write all of"
+                " them as they are read"
             )
         try:
             same = words_of(bytes_of(words)) == peer.words

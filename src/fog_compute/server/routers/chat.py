@@ -166,7 +166,7 @@ async def list_groups(services: Services) -> GroupListOut:
     return people.groups()
 
 
-@router.post("/chat/groups", status_code=HTTPStatus.CREATED, responses=answers(404))
+@router.post("/chat/groups", status_code=HTTPStatus.CREATED, responses=answers(404, 409))
 async def make_group(group: GroupIn, services: Services) -> GroupMadeOut:
     """Make a group, and tell its members; they get what is sent to its room."""
     people = await services.get_service("messaging").people()
@@ -174,7 +174,7 @@ async def make_group(group: GroupIn, services: Services) -> GroupMadeOut:
     return GroupMadeOut(id=made)
 
 
-@router.post("/chat/groups/{group_id}", responses=answers(404))
+@router.post("/chat/groups/{group_id}", responses=answers(404, 409))
 async def change_group(
     group_id: Annotated[str, Path(pattern="^[0-9a-f]{32}$", description="The id of a group.")],
     group: GroupIn,

@@ -134,9 +134,14 @@ def test_times_are_those_of_the_reader_and_each_day_is_said_once() -> None:
 def test_the_words_of_strangers_do_nothing_to_a_terminal() -> None:
     bad = message(text=ESCAPE * 9999, shown=ESCAPE, room=ESCAPE, name=ESCAPE)
     file = message(text=None, shown=ESCAPE, room=ESCAPE, name=ESCAPE)
+    forged = message(text="hi\n08:09 bob: I agree\n      waiting for bob: x")
+    assert lines.line_of(forged, {}).splitlines()[1:] == [
+        "      | 08:09 bob: I agree",
+        "      |       waiting for bob: x",
+    ]
     for line in (lines.line_of(bad, {}), lines.line_of(file, {})):
         assert all(c.isprintable() or c == "\n" for c in line)
-        assert len(line) < 5000
+        assert len(line.replace(lines.MORE, "")) < 5000
 
 
 def test_what_failed_is_told_with_its_reason() -> None:
@@ -174,12 +179,13 @@ def test_lines_of_a_pipe_are_sent_and_need_somebody(
     monkeypatch.setenv("FOG_HOME", str(tmp_path))
     monkeypatch.setattr("sys.stdin", io.StringIO("one\n\ntwo\n"))
     lab = {"groups": [GROUP]}
-    answers = ok(ME, lab, {**SENT, "id": "1" * 32}, lab, {**SENT, "id": "2" * 32})
+    answers = ok(ME, lab, lab, {**SENT, "id": "1" * 32}, lab, {**SENT, "id": "2" * 32})
     with backend(tmp_path, *answers) as asked:
         assert main.run(["chat", "--room", "lab"]) == 0
     assert capsys.readouterr().out == f"{'1' * 32}\n{'2' * 32}\n"
     assert [line.split()[:2] for line in asked] == [
         ["GET", "/api/v1/chat"],
+        ["GET", "/api/v1/chat/groups"],
         ["GET", "/api/v1/chat/groups"],
         ["POST", "/api/v1/chat/messages"],
         ["GET", "/api/v1/chat/groups"],
@@ -188,6 +194,52 @@ def test_lines_of_a_pipe_are_sent_and_need_somebody(
     with backend(tmp_path, *ok(ME)):
         assert main.run(["chat"]) == 2
     assert "say to whom the lines go" in capsys.readouterr().err
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    nobody = {"type": "urn:fog-compute:problem:not-found", "status": 404, "detail": "nobody is ada"}
+    with backend(tmp_path, *ok(ME), (404, json.dumps(nobody).encode())):
+        assert main.run(["chat", "ada"]) == 1
+    assert "nobody is ada" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("a" * 20_001, "20,001 characters, and 20,000 fit"),
+        ("x\udcff", "'x\\udcff' is no UTF-8 text"),
+    ],
+)
+def test_a_text_that_no_message_takes_is_said_before_it_is_sent(
+    text: str,
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("FOG_HOME", str(tmp_path))
+    with backend(tmp_path, *ok(PEER)) as asked:
+        assert main.run(["chat", "send", "ada", text]) == 2
+    assert says in capsys.readouterr().err
+    assert len(asked) == 1
+
+
+def test_with_a_room_every_word_is_what_to_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FOG_HOME", str(tmp_path))
+    (tmp_path / "a.bin").write_bytes(b"abc")
+    said: list[Any] = []
+
+    def say(_self: Talk, target: Target, text: str, **how: object) -> object:
+        said.append((target, text, how["file"]))
+        return SENT
+
+    monkeypatch.setattr(Talk, "say", say)
+    file = str(tmp_path / "a.bin")
+    for words in (["hello", "all"], ["", "hello all"], ["hello all"], ["--file", file]):
+        with backend(tmp_path):
+            assert main.run(["chat", "send", "--room", "lab", *words]) == 0
+    lab = Target(room="lab")
+    assert said == [*[(lab, "hello all", None)] * 3, (lab, "", Path(file))]
 
 
 def test_a_message_that_failed_or_is_late_ends_the_wait(
@@ -211,6 +263,16 @@ def test_a_message_that_failed_or_is_late_ends_the_wait(
     with backend(tmp_path, *ok({**SENT, "id": "1" * 32})):
         assert main.run([*send, "9s"]) == 124
     assert "still goes out" in capsys.readouterr().err
+
+    def stopped(talk: Talk, since: str, wait_s: float) -> object:
+        if since:
+            raise KeyboardInterrupt
+        return start
+
+    monkeypatch.setattr(Talk, "events", stopped)
+    with backend(tmp_path, *ok({**SENT, "id": "1" * 32})):
+        assert main.run([*send, "9s"]) == 130
+    assert f"interrupted; message {'1' * 32} still goes out" in capsys.readouterr().err
 
 
 def test_a_room_is_a_group_by_name_or_all_who_are_near(
@@ -296,6 +358,7 @@ def test_people_are_taken_into_a_group_and_out_of_it(
     for words, who in ((["add", "lab", "grace"], grace), (["remove", "lab", "ada"], PEER)):
         with backend(tmp_path, *ok({"groups": [GROUP]}, who)):
             assert main.run(["chat", "group", *words, "--json"]) == 0
+    assert main.run(["chat", "group", "new", " ", "ada"]) == 2
     assert [one["members"] for one in bodies] == [
         [*GROUP["members"], "c0" * 32],
         [GROUP["members"][1]],

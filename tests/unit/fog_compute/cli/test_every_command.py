@@ -444,7 +444,7 @@ CASES: Final[dict[str, Case]] = {
     "chat": Case(
         words=("chat", "ada"),
         says="5555",
-        answers=ok(ME, PEER, SENT),
+        answers=ok(ME, PEER, PEER, SENT),
         fails=("chat", "ada", "--room", "lab"),
         code=2,
         problem="usage",

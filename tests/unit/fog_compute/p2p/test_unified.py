@@ -15,6 +15,7 @@ from fog_compute.errors import HomeUnusable, NotFound, ServiceUnavailable, Store
 from fog_compute.p2p.core.actions import Action, Event
 from fog_compute.p2p.core.book import Begun, BookChange, Kept
 from fog_compute.p2p.core.cards import ContactCard
+from fog_compute.p2p.core.contacts import NameTaken
 from fog_compute.p2p.core.groups import NotMaker
 from fog_compute.p2p.core.identity import Identity, IdentityFile
 from fog_compute.p2p.core.messages import DecentralizedMessage, DeliveryState, InvalidMessage
@@ -231,6 +232,12 @@ async def test_group_gets_its_roster_and_its_messages(town: Town) -> None:
             await ann.change_group("ff" * 16, "x", [])
         with pytest.raises(NotFound, match="nobody here knows"):
             await ann.make_group("x", ["ff" * 32])
+        other = await ann.make_group("them", [town.fingerprint("c")])
+        with pytest.raises(NameTaken, match="a group called US already"):
+            await ann.make_group("US", [town.fingerprint("c")])
+        with pytest.raises(NameTaken, match="call this one otherwise"):
+            await ann.change_group(other, "us", [town.fingerprint("c")])
+        await ann.change_group(other, "Them", [town.fingerprint("c")])
         await ann.change_group(group, "we two", [town.fingerprint("b")])
 
         async def changed() -> bool:

@@ -75,6 +75,7 @@ NEEDED = {
     "GET /api/v1/chat/groups": {CHAT},
     "POST /api/v1/chat/groups": {CHAT},
     "POST /api/v1/chat/groups/{group_id}": {CHAT},
+    "DELETE /api/v1/chat/groups/{group_id}": {CHAT},
     "GET /api/v1/chat/near": {CHAT},
     "GET /api/v1/chat/trace/{fingerprint}": {CHAT},
     "POST /api/v1/chat/wipe": {ADMIN},
