@@ -88,11 +88,8 @@ class StoreBook:
             in_streams=_readable(rows.received_streams, _in_stream),
             held=tuple(HeldId(r["origin"], r["id"], r["at"].timestamp()) for r in rows.held),
             seen=tuple(SeenId(r["origin"], r["id"], r["until"].timestamp()) for r in rows.seen),
-            receipts=tuple(
-                ReceiptOwed(r["sender"], r["id"], DeliveryState(r["state"]), r["private"])
-                for r in rows.receipts
-            ),
-            rosters=tuple((row["id"], row["roster"]) for row in await self._messages.groups()),
+            receipts=_readable(rows.receipts, _receipt),
+            rosters=_readable(await self._messages.groups(), _roster),
         )
 
     async def commit(self, changes: Sequence[BookChange]) -> None:
@@ -291,7 +288,11 @@ class StoreBook:
 
 
 def _readable(rows: Iterable[Row], read: Callable[[Row], T]) -> tuple[T, ...]:
-    """What can be read of some rows: a stream that cannot be begins anew."""
+    """What can be read of some rows.
+
+    A stream that cannot be begins anew, a receipt is asked for again, and the next roster of its
+    maker takes the place of one.
+    """
     found: list[T] = []
     for row in rows:
         try:
@@ -360,6 +361,19 @@ def _stream_row(stream: OutStream) -> Put:
 def _out_stream(row: Row) -> OutStream:
     members = msgspec.json.decode(row["members"], type=tuple[str, ...])
     return OutStream(row["receiver"], row["room"], row["lane"], row["stream"], row["next"], members)
+
+
+def _receipt(row: Row) -> ReceiptOwed:
+    state = DeliveryState(row["state"])
+    if state not in {DeliveryState.DELIVERED, DeliveryState.READ}:
+        raise ValueError("a receipt says delivered or read")
+    return ReceiptOwed(row["sender"], row["id"], state, row["private"])
+
+
+def _roster(row: Row) -> tuple[str, bytes]:
+    if not isinstance(row["roster"], bytes):
+        raise TypeError("a roster is bytes")
+    return row["id"], row["roster"]
 
 
 def _in_stream(row: Row) -> InStreamRecord:

@@ -182,7 +182,8 @@ class GroupTalk:
         return dataclasses.replace(outcome, unanswered=quiet)
 
     def clear(self) -> None:
-        """The mesh is over, and what waited in it with it."""
+        """The mesh is over, and what waited in it, or could be asked for, with it."""
+        self._flooded.clear()
         self._waiting.clear()
         self._rosters.clear()
 

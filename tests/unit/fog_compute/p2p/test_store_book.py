@@ -5,14 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from random import Random
 
 import msgspec
 import pytest
 from sqlalchemy import text
 
-from fog_compute.p2p.core.book import Begun, BookChange, BookState, Kept, RosterKept
+from fog_compute.p2p.core.book import Begun, BookChange, BookState, Kept, ReceiptOwed, RosterKept
 from fog_compute.p2p.core.messages import DecentralizedMessage, DeliveryState, MessageKind
 from fog_compute.p2p.core.peer import Peer
+from fog_compute.p2p.core.router import Router
 from fog_compute.p2p.core.transport import TransportType
 from fog_compute.p2p.store_book import StoreBook
 from fog_compute.store import Store
@@ -270,6 +272,28 @@ async def test_damaged_rows_hide_no_others_and_are_found(tmp_path: Path) -> None
         "chat_messages",
         "chat_messages",
     ]
+
+
+async def test_damaged_receipts_and_rosters_keep_nobody_from_starting(tmp_path: Path) -> None:
+    """INV-P2P-12."""
+    async with await Store.open(tmp_path / "fog.db", clock=ManualClock()) as store:
+        book = StoreBook(store.messages, BOB)
+        owed = ReceiptOwed(ANN, "x", DeliveryState.READ)
+        await book.commit([owed, RosterKept("0f" * 16, b"", START)])
+        with store._engines.writing.begin() as connection:
+            for statement in (
+                "INSERT INTO chat_receipts VALUES ('', :ann, 'y', 'lost', 0)",
+                "INSERT INTO chat_receipts VALUES ('', :ann, 'z', 'queued', 0)",
+                "INSERT INTO chat_groups VALUES ('', :ann, 'no bytes', 0)",
+                "INSERT INTO chat_groups VALUES ('', 'no roster', x'0102', 0)",
+            ):
+                connection.execute(text(statement), {"ann": ANN})
+
+        state = await book.load(START)
+        router = Router(BOB, state, START, Random(1))
+
+        assert state.receipts == (owed,)
+        assert router.waiting == 0
 
 
 async def test_people_are_kept_and_forgotten(database_url: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import AsyncExitStack
 from random import Random
 
@@ -10,6 +11,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from fog_compute.p2p.bitchat.ble_groups import GroupTalk, Way
+from fog_compute.p2p.bitchat.ble_peers import NearPeers
 from fog_compute.p2p.bitchat.events import FrameReceived, FrameSent, LinkUp, SendFrame, Wake, WakeAt
 from fog_compute.p2p.bitchat.mesh.engine import Mesh, MeshEvent
 from fog_compute.p2p.bitchat.mesh.news import GroupHeard, HeardPrivately, SayGroup, SayTo
@@ -18,6 +21,7 @@ from fog_compute.p2p.bitchat.wire.groups import GroupEnvelope, GroupMessage
 from fog_compute.p2p.bitchat.wire.kinds import Kind
 from fog_compute.p2p.bitchat.wire.packet import decode
 from fog_compute.p2p.bitchat.wire.private import PrivateKind, within
+from fog_compute.p2p.core.contacts import PeerBook
 from fog_compute.p2p.core.groups import Groups
 from fog_compute.p2p.core.identity import Identity, fingerprint_of
 from fog_compute.p2p.core.messages import MAX_LIFE_MS, DecentralizedMessage, MessageKind
@@ -425,3 +429,17 @@ async def test_a_creator_cannot_give_a_key_of_his_own_to_somebody_who_is_known()
 
         assert here.texts("ann") == ["as herself"]
         assert here.ann.transport.dropped["group-signature"] == 1
+
+
+async def test_mesh_that_begins_anew_is_told_what_the_one_before_was_told() -> None:
+    """INV-BITCHAT-97: nobody can ask for it there, who was not near then."""
+    near = NearPeers(PeerBook(), lambda _: None, lambda: 0, Counter())
+    talk = GroupTalk(Identity(b"a" * 32), "ann", Groups(), near)
+    message = DecentralizedMessage(body=b"hello", room=GROUP, id="1")
+
+    gone = [talk.has_gone(message, Way.FLOOD, 1_000)]
+    talk.asked(message, Outcome("1", "ab" * 32, OutcomeState.ACCEPTED), Way.FLOOD, 1_000)
+    gone.append(talk.has_gone(message, Way.FLOOD, 2_000))
+    talk.clear()
+
+    assert [*gone, talk.has_gone(message, Way.FLOOD, 2_000)] == [False, True, False]
