@@ -125,8 +125,9 @@ class PeerBook:
             anybody = name in {"", "somebody"}
             matching = [one for one in by_digits if anybody or one.is_called(name)]
         else:
-            matching = [one for one in self if word and alike(one.known_as) == alike(said)]
-            matching = matching or [one for one in self if word and one.is_called(said)]
+            heard = alike(said)
+            matching = [one for one in self if heard and alike(one.known_as) == heard]
+            matching = matching or [one for one in self if one.is_called(said)]
         if not matching and len(word) >= SHORTEST_START:
             matching = [one for one in self if one.fingerprint.startswith(word)]
         if len(matching) == 1:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -40,6 +41,7 @@ __all__ = [
     "PEER_ID_DIGITS",
     "SEED_BYTES",
     "SIGNATURE_BYTES",
+    "UNSEEN",
     "Identity",
     "IdentityFile",
     "as_name",
@@ -112,12 +114,22 @@ def verifies(signing_public: bytes, data: bytes, signature: bytes) -> bool:
     return True
 
 
+UNSEEN: Final = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
+    "\U000e0100-\U000e01ef]"
+)
+"""What counts as printable and shows nothing: fillers, and marks that choose a form."""
+
+
 def as_name(text: str) -> str:
-    """A name that a person gave himself, as one printable line that fits into an announce."""
+    """A name that a person gave himself, as one printable line that fits into an announce.
+
+    It is empty where nothing of it would be seen.
+    """
     line = one_line(text, NAME_BYTES)
     while len(line.encode()) > NAME_BYTES:
         line = line[:-1]
-    return line
+    return line if UNSEEN.sub("", line).strip() else ""
 
 
 class Identity:

@@ -11,7 +11,13 @@ from typing import Final
 import msgspec
 
 from fog_compute.levels import PrivacyLevel
-from fog_compute.p2p.core.identity import fingerprint_of, noise_key_of, peer_id_of, words_for
+from fog_compute.p2p.core.identity import (
+    UNSEEN,
+    fingerprint_of,
+    noise_key_of,
+    peer_id_of,
+    words_for,
+)
 
 __all__ = ["SHORTEST_START", "TRUST", "Peer", "Proof", "Trust", "TrustEvent", "alike", "proof_of"]
 
@@ -123,12 +129,13 @@ class Peer(msgspec.Struct, frozen=True):
 
     def is_called(self, name: str) -> bool:
         """Whether a name is theirs, or one's own for them."""
-        return alike(name) in (alike(self.name), alike(self.petname))
+        heard = alike(name)
+        return bool(heard) and heard in (alike(self.name), alike(self.petname))
 
 
 def alike(name: str) -> str:
     """A name as people hear it: those of two people must differ in this."""
-    return unicodedata.normalize("NFKC", name).casefold()
+    return UNSEEN.sub("", unicodedata.normalize("NFKC", name)).casefold().strip()
 
 
 def proof_of(noise: bytes, signing: bytes, in_session: bool) -> Proof:

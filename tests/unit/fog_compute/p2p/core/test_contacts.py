@@ -168,6 +168,21 @@ def test_nobody_becomes_a_contact_under_the_name_of_another() -> None:
         known.rename(EVE.fingerprint, "eve")
 
 
+@pytest.mark.parametrize("mark", ["\u3164", "\ufe0f", "\u2800", "\uffa0", "\U000e0101", "\u034f"])
+def test_nobody_is_known_under_the_name_of_another_with_a_mark_that_is_not_seen(mark: str) -> None:
+    """INV-P2P-46."""
+    book = PeerBook()
+    eve = book.add(ContactCard.make(Identity(b"e" * 32), "Eve", {}, 1), 1)
+    with pytest.raises(NameTaken, match="Eve already"):
+        book.add(ContactCard.make(Identity(b"f" * 32), f"E{mark}ve", {}, 1), 1)
+    nameless = book.add(ContactCard.make(Identity(b"g" * 32), mark, {}, 1), 1)
+
+    assert nameless.shown == f"somebody#{nameless.fingerprint[:4]}"
+    assert book.find(f"eve{mark}") == eve
+    with pytest.raises(NotFound):
+        book.find(mark)
+
+
 def test_nobody_is_known_under_the_name_of_another_by_what_he_says_later() -> None:
     """INV-P2P-46."""
     known = book()
