@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random, SystemRandom
@@ -46,6 +46,7 @@ from fog_compute.p2p.driver import RouterDriver
 from fog_compute.p2p.own_groups import OwnGroups
 from fog_compute.p2p.store_book import StoreBook
 from fog_compute.p2p.ways import Ways, make_ways
+from fog_compute.p2p.wiping import Wiping
 from fog_compute.store import Store
 from fog_compute.threads import in_thread
 
@@ -129,6 +130,9 @@ class UnifiedDecentralizedSystem:
         if self._parts is not None:
             return
         config, now = self._config, self._clock.now().timestamp()
+        wiping = self._wiping()
+        if await wiping.begun():
+            await wiping.run()
         identity, name = await in_thread(
             IdentityFile(config.identity_file).load_or_make, config.name
         )
@@ -408,36 +412,31 @@ class UnifiedDecentralizedSystem:
         """
         await self._running.own_groups.leave(group)
 
-    async def wipe(self) -> bool:
-        """Destroy keys, messages, contacts and groups, and stop; whether there were keys.
+    async def wipe(self, also: Callable[[], Awaitable[None]] | None = None) -> bool:
+        """Destroy keys, messages, contacts and groups, and stop; whether there was anything.
 
-        What cannot be destroyed keeps nothing else from it; the first such error is raised then.
+        It needs no system that runs. One that was interrupted, or failed, is gone on with by the
+        next start, or when this is called again. What cannot be destroyed keeps nothing else from
+        it; the first such error is raised then.
+
+        Args:
+            also: destroys what others keep.
 
         Raises:
             HomeUnusable: the keys cannot be overwritten.
             StoreError: the messages cannot be deleted.
         """
-        parts = self._running
-        parts.contacts.take_changes()
-        await self.stop()
-        parts.identity.erase()
-        found: list[bool] = []
+        wiping, parts = self._wiping(), self._parts
+        begun = await wiping.begin()
+        if parts is not None:
+            parts.contacts.take_changes()
+            await self.stop()
+            parts.identity.erase()
+        return await wiping.run(also) or begun
 
-        async def keys() -> None:
-            found.append(await in_thread(IdentityFile(self._config.identity_file).wipe))
-
-        async def card() -> None:
-            await in_thread(self._config.card_file.unlink, True)
-
-        errors: list[Exception] = []
-        for destroy in (keys, card, parts.ways.wipe, parts.book.wipe):
-            try:
-                await destroy()
-            except (FogError, OSError) as error:
-                errors.append(error)
-        if errors:
-            raise errors[0]
-        return found[0]
+    def _wiping(self) -> Wiping:
+        config, book = self._config, StoreBook(self._store.messages, "")
+        return Wiping(config.identity_file, config.card_file, config.mail_file, book)
 
     async def _settle(self, driver: RouterDriver, ways: Ways) -> None:
         """Let nobody carry any longer what has arrived some other way."""

@@ -66,15 +66,6 @@ class MailKeeper:
         if self._writing is not None:
             await asyncio.wait({self._writing})
 
-    async def wipe(self) -> None:
-        """Keep nothing more, and overwrite and delete what was kept.
-
-        Raises:
-            HomeUnusable: it cannot be overwritten or deleted.
-        """
-        await self.close()
-        await in_thread(self._file.wipe)
-
     async def _write(self) -> None:
         while (mail := self._newest) is not None:
             self._newest = None
@@ -114,11 +105,6 @@ class Ways:
         """See on disk what is to be kept."""
         if self.mail is not None:
             await self.mail.close()
-
-    async def wipe(self) -> None:
-        """Destroy what is kept."""
-        if self.mail is not None:
-            await self.mail.wipe()
 
 
 async def make_ways(

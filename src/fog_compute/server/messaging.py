@@ -14,6 +14,7 @@ from fog_compute.observability.metrics import Metrics
 from fog_compute.p2p.core.messages import DeliveryState
 from fog_compute.p2p.figures import Refused, figures_of
 from fog_compute.p2p.unified import UnifiedDecentralizedSystem, UnifiedP2PConfig
+from fog_compute.p2p.wiping import wipe_mark
 from fog_compute.server.people import People, newest_of
 from fog_compute.threads import in_thread
 
@@ -61,6 +62,8 @@ class Messaging:
         Raises:
             FogError: the keys or the store cannot be read.
         """
+        async with self._turn:
+            await self._end_wipe()
         if await in_thread(Path.exists, self._config.identity_file):
             await self.people()
 
@@ -81,17 +84,9 @@ class Messaging:
             FogError: something could not be destroyed; the keys went first.
         """
         async with self._turn:
-            if not await in_thread(Path.exists, self._config.identity_file):
-                await self._end()
-                await self._forget_client()
-                return False
-            await self._running()
-            await self._stop_following()
-            system, self._system = self._system, None
-            try:
-                return False if system is None else await system.wipe()
-            finally:
-                await self._forget_client()
+            if self._closed:
+                raise ServiceUnavailable("the service messaging is stopped")
+            return await self._wipe()
 
     async def close(self) -> None:
         """Stop; safe to call again."""
@@ -121,6 +116,7 @@ class Messaging:
         if self._closed:
             raise ServiceUnavailable("the service messaging is stopped")
         if self._people is None:
+            await self._end_wipe()
             system = self._make(self._config)
             await system.start()
             self._system = system
@@ -128,6 +124,16 @@ class Messaging:
             self._people = People(system, self._config.level, self._clock, newest, self._metrics)
             self._following = asyncio.create_task(self._people.follow(), name="chat-feed")
         return self._people
+
+    async def _end_wipe(self) -> None:
+        """Go on with a wipe that was interrupted: nobody is to be here who was destroyed."""
+        if await in_thread(wipe_mark(self._config.identity_file).exists):
+            await self._wipe()
+
+    async def _wipe(self) -> bool:
+        await self._stop_following()
+        system, self._system = self._system, None
+        return await (system or self._make(self._config)).wipe(self._forget_client)
 
     async def _stop_following(self) -> None:
         people, self._people = self._people, None

@@ -20,6 +20,7 @@ from fog_compute.p2p.core.groups import NotMaker
 from fog_compute.p2p.core.identity import Identity, IdentityFile
 from fog_compute.p2p.core.messages import DecentralizedMessage, DeliveryState, InvalidMessage
 from fog_compute.p2p.core.transport import Arrival, Reach, TransportType
+from fog_compute.p2p.store_book import StoreBook
 from fog_compute.p2p.unified import UnifiedDecentralizedSystem, UnifiedP2PConfig
 from fog_compute.store import Store
 from fog_compute.store.dialects import database_at
@@ -475,8 +476,37 @@ async def test_wipe_destroys_what_it_can_where_something_cannot_be(
             await ann.wipe()
 
         assert not (town.folder / "a" / "card").exists()
+    monkeypatch.undo()
     async with town.person("a") as ann:
         assert await ann.log() == []
+
+
+@pytest.mark.parametrize("again", ["start", "wipe"])
+async def test_wipe_that_was_interrupted_is_gone_on_with(
+    town: Town, monkeypatch: pytest.MonkeyPatch, again: str
+) -> None:
+    """INV-P2P-23."""
+    killed, unlocked = StoreBook.wipe, [False]
+
+    async def sometimes(book: StoreBook) -> None:
+        if not unlocked[0]:
+            raise StoreError("the database is locked")
+        await killed(book)
+
+    monkeypatch.setattr(StoreBook, "wipe", sometimes)
+    async with town.person("a") as ann, town.person("b"):
+        await ann.send_message(DecentralizedMessage(body=b"x", receiver_id=town.fingerprint("b")))
+        with pytest.raises(StoreError, match="locked"):
+            await ann.wipe()
+        unlocked[0] = True
+        if again == "wipe":
+            assert await ann.wipe()
+            assert not await ann.wipe()
+            monkeypatch.setattr(StoreBook, "wipe", None)  # what follows begins with nothing
+    async with town.person("a") as ann:
+        assert await ann.log() == []
+    async with town.person("a") as ann:
+        assert len(ann.contacts) == 2  # as the town makes them
 
 
 async def test_change_that_cannot_be_written_takes_no_message_with_it(

@@ -71,7 +71,6 @@ async def test_the_mesh_is_made_where_it_is_wanted(tmp_path: Path) -> None:
     for ways in (alone, both, joined, mesh):
         ways.settled("nobody knows it", "ab" * 32)
         await ways.close()
-        await ways.wipe()
 
 
 class Slow(MailFile):
@@ -86,7 +85,7 @@ class Slow(MailFile):
         super().save(mail)
 
 
-async def test_the_newest_state_is_kept_and_wiped(tmp_path: Path) -> None:
+async def test_the_newest_state_is_kept(tmp_path: Path) -> None:
     file = Slow(tmp_path / "mail")
     keeper = MailKeeper(file)
     assert await keeper.load() is None
@@ -99,8 +98,6 @@ async def test_the_newest_state_is_kept_and_wiped(tmp_path: Path) -> None:
     assert file.saved[-1] is states[-1]
     assert len(file.saved) < len(states)
     assert await keeper.load() == states[-1]
-    await keeper.wipe()
-    assert not (tmp_path / "mail").exists()
 
 
 async def test_who_stops_waits_until_the_newest_state_is_kept(tmp_path: Path) -> None:
