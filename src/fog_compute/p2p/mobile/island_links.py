@@ -143,7 +143,11 @@ class IslandLinks:
         task.add_done_callback(self._posts.discard)
 
     async def _carry(self, post: Post) -> None:
-        ok = await self._carrier.carry(post.partner, post.body)
+        try:
+            ok = await self._carrier.carry(post.partner, post.body)
+        except Exception:
+            self._do(Posted(post.number, ok=False))  # or it would be waited for, for ever
+            raise
         self._do(Posted(post.number, ok))
 
     def _wake(self, seconds: float) -> None:

@@ -338,3 +338,33 @@ async def test_what_cannot_start_leaves_the_others_alone() -> None:
     bridge.disconnect(5, 2.0)
     await bridge.stop()
     assert good.done == [SendFrame(5, b"x", 1), (5, 2.0), "stop"]
+
+
+class Failing:
+    """A carrier with a fault at first, and then none."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def carry(self, destination: str, body: bytes) -> bool:
+        del destination, body
+        self.asked += 1
+        if self.asked == 1:
+            raise RuntimeError("a fault")
+        return True
+
+
+@pytest.mark.asyncio
+async def test_fault_of_the_carrier_is_a_bundle_that_did_not_leave() -> None:
+    """INV-P2P-34: it is tried again, and nobody is waited for for ever."""
+    clock, carrier = ManualClock(), Failing()
+    links = IslandLinks(lambda _: None, carrier, [BOB], clock=clock, rng=Random(1))
+
+    await links.start()
+    await settled()
+    assert (carrier.asked, links.counts["not_posted"]) == (1, 1)
+    await clock.advance(2.0)
+    await settled()
+
+    assert carrier.asked == 2
+    await links.stop()
