@@ -12,6 +12,7 @@ from typing import Final
 
 from fog_compute.backoff import Backoff
 from fog_compute.clock import Clock
+from fog_compute.observability import get_logger
 from fog_compute.p2p.bitchat.ble_links import AdapterChanged, BleLinks, LinkNews
 from fog_compute.p2p.bitchat.ble_scanner import ScanPolicy
 from fog_compute.p2p.bitchat.events import Link, LinkSource, SendFrame
@@ -20,6 +21,8 @@ from fog_compute.p2p.core.background import background
 from fog_compute.p2p.core.transport import TransportUnavailable
 
 __all__ = ["AllLinks"]
+
+_log = get_logger("fog_compute.p2p")
 
 DRAIN_S: Final = 0.5
 """Seconds that the last frames have to leave."""
@@ -132,6 +135,8 @@ class AllLinks:
                 await self._links.start()
             except RadioUnavailable as error:
                 self.trouble = str(error)
-                failures += 1
+            except Exception as error:  # noqa: BLE001 - or nobody would look any more
+                _log.error("radio.failed", error=type(error).__name__)
             else:
                 return  # what it says follows
+            failures += 1

@@ -430,7 +430,7 @@ async def test_node_whose_clock_is_wrong_says_that_nobody_near_can_be_talked_to(
 
 
 class LateRadio:
-    """An adapter that is plugged in after a while, and hears nobody."""
+    """An adapter that is plugged in after a while, and hears nobody; its driver has a fault."""
 
     def __init__(self) -> None:
         self.tries = 0
@@ -438,6 +438,8 @@ class LateRadio:
 
     async def start(self) -> None:
         self.tries += 1
+        if self.tries == 3:
+            raise RuntimeError("a fault")
         if self.tries < 4:
             raise RadioUnavailable("there is no adapter: plug one in")
         self.events.put(Back())
