@@ -22,6 +22,9 @@ from fog_compute.text import one_line
 
 __all__ = ["OwnGroups"]
 
+NEAR: Final = "near"
+"""Where people name a room, the one of all who are near; what is said there is public."""
+
 
 class OwnGroups:
     """One person's say in groups."""
@@ -50,7 +53,7 @@ class OwnGroups:
 
         Raises:
             NotFound: a member is not known.
-            NameTaken: one is in another group of this name.
+            NameTaken: one is in another group of this name, or it means all who are near.
             InvalidMessage: there are too many members.
         """
         self._check_name(name)
@@ -116,6 +119,8 @@ class OwnGroups:
 
     def _check_name(self, name: str) -> None:
         """Make no second group of a name by which one says which is meant."""
+        if alike(name).strip() == NEAR:
+            raise NameTaken(f"{NEAR} is what all who are near hear: call the group otherwise")
         rosters = map(self._groups.roster, self._groups)
         if any(one is not None and alike(one.name) == alike(name) for one in rosters):
             raise NameTaken(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from typing import Final, TypeAlias
 
-from fog_compute.client.people import ALL_NEAR, Delivery, Me, Message, Near, Trace
+from fog_compute.client.people import ALL_NEAR, NEAR, Delivery, Me, Message, Near, Trace
 from fog_compute.text import counted, one_line, printable
 from fog_compute.units import format_bytes
 
@@ -294,7 +294,11 @@ def hearers_line(reasons: Mapping[str, str], names: Mapping[str, str]) -> str:
 def room_name(message: Message, names: Mapping[str, str]) -> str:
     """What a room is called: its group's name, or near."""
     room = message["room"]
-    return one_line(names.get(room, room[:8]), 40) if room else "near"
+    if not room:
+        return NEAR
+    name = one_line(names.get(room, room[:8]), 40)
+    # A group that somebody called so must not look like what all who are near hear.
+    return f"{name}#{room[:4]}" if name.strip().casefold() == NEAR else name
 
 
 def delivery_line(delivery: Delivery, names: Mapping[str, str]) -> str:

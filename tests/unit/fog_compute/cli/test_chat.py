@@ -93,6 +93,7 @@ def test_a_message_is_shown_with_who_sent_it_and_how_sure_that_is() -> None:
     assert "#99999999 ada: [you are not in the group]" in line_of(roster, names)
     assert line_of(room, names).startswith("08:09 #99999999 ada:")
     assert line_of(message(to=None), names).startswith("08:09 #near ada:")
+    assert line_of(room, {**names, "9" * 32: "Near"}).startswith("08:09 #Near#9999 ada:")
     own = message(outgoing=True, to=ADA, states={ADA: "delivered"})
     assert line_of(own, names) == "08:09 you to ada: see you at eight  ✓✓"
     assert line_of(own, {}).startswith("08:09 you to adadadad:")

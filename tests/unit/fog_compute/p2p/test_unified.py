@@ -234,6 +234,8 @@ async def test_group_gets_its_roster_and_its_messages(town: Town) -> None:
         with pytest.raises(NotFound, match="nobody here knows"):
             await ann.make_group("x", ["ff" * 32])
         other = await ann.make_group("them", [town.fingerprint("c")])
+        with pytest.raises(NameTaken, match="near is what all who are near hear"):
+            await ann.make_group("Near", [town.fingerprint("b")])
         with pytest.raises(NameTaken, match="a group called US already"):
             await ann.make_group("US", [town.fingerprint("c")])
         with pytest.raises(NameTaken, match="call this one otherwise"):
