@@ -32,6 +32,9 @@ _WRITTEN: Final = (
     att.ATT_PDU,
 )
 
+_ENHANCED: Final = 1 << (hci.HCI_LE_ENHANCED_CONNECTION_COMPLETE_EVENT - 1)
+"""What a host's mask of events says that wants the longer form of *connected*."""
+
 _ACL_BYTES: Final = 251
 """What an adapter takes at once, as real ones with long packets do; bumble's takes a tenth."""
 
@@ -48,7 +51,31 @@ class _Memory:
 
 
 class _Adapter(Controller):
-    """A controller of bumble's that can be told to give up an attempt to connect."""
+    """A controller of bumble's that tells its host of connections as real ones do.
+
+    It can be told to give up an attempt to connect, and says in the event that its host asked for
+    that there is a connection. Linux waits for that one: 4 s later it takes an attempt that came to
+    a connection for one that failed, and never ends the connection, whoever asks it to.
+    """
+
+    def send_hci_packet(self, packet: hci.HCI_Packet) -> None:
+        """Say that there is a connection, in the longer form if the host wants that (7.7.65.10)."""
+        wanted = self.le_event_mask & _ENHANCED
+        if wanted and isinstance(packet, hci.HCI_LE_Connection_Complete_Event):
+            packet = hci.HCI_LE_Enhanced_Connection_Complete_Event(
+                status=packet.status,
+                connection_handle=packet.connection_handle,
+                role=packet.role,
+                peer_address_type=packet.peer_address_type,
+                peer_address=packet.peer_address,
+                local_resolvable_private_address=hci.Address.ANY,
+                peer_resolvable_private_address=hci.Address.ANY,
+                connection_interval=packet.connection_interval,
+                peripheral_latency=packet.peripheral_latency,
+                supervision_timeout=packet.supervision_timeout,
+                central_clock_accuracy=packet.central_clock_accuracy,
+            )
+        super().send_hci_packet(packet)
 
     def on_hci_le_create_connection_cancel_command(
         self, _command: hci.HCI_LE_Create_Connection_Cancel_Command

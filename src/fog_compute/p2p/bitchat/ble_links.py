@@ -221,8 +221,13 @@ class BleLinks:
                     now = self._clock.monotonic()
                     self._order(self._advertiser.handle(AdvertiseEnded(on, ok), now))
                     self._arm(now)
+                case Connect(address) if self._linked(address):
+                    self._scans(ConnectEnded(address, ok=False))  # they came to us meanwhile
                 case Connect(address):
                     self._attempt = self._run(self._connect(address))
+
+    def _linked(self, address: str) -> bool:
+        return any(line.address == address for line in self._lines.values())
 
     async def _connect(self, address: str) -> None:
         ok = False

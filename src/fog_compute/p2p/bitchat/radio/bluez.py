@@ -107,7 +107,7 @@ class BluezRadio:
         """
         self._wanted: Final = adapter
         self._events: Final = EventQueue()
-        self._central: Final = BleakCentral(self._events, timeout_s, self._forget)
+        self._central: Final = BleakCentral(self._events, timeout_s, self._forget, self._has_come)
         self._links: Final[dict[Link, _Open]] = {}
         self._early: Final[OrderedDict[str, deque[tuple[bytes, int]]]] = OrderedDict()
         self._tasks: Final[set[asyncio.Task[None]]] = set()
@@ -377,13 +377,20 @@ class BluezRadio:
         """Let BlueZ forget a device: after a failed attempt it otherwise fails again and again."""
         from fog_compute.p2p.bitchat.radio.bluez_bus import ADAPTER
 
-        details = device.details
-        path = str(details.get("path", "")) if isinstance(details, dict) else ""
+        path = _path(device)
         if self._bus is not None and path:
             with contextlib.suppress(CallFailed):
                 await self._bus.call(path.rpartition("/")[0], ADAPTER, "RemoveDevice", "o", path)
+
+    def _has_come(self, device: BLEDevice) -> bool:
+        return self._link_of(_path(device)) is not None
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
         task = background(work, "bluez")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _path(device: BLEDevice) -> str:
+    details = device.details
+    return str(details.get("path", "")) if isinstance(details, dict) else ""

@@ -38,6 +38,9 @@ RULES: Final = (
     f"type='signal',sender='{DAEMON}',member='NameOwnerChanged',arg0='{BLUEZ}'",
 )
 
+CALL_S: Final = 10.0
+"""Seconds in which BlueZ answers; it never does of a connection that the kernel does not end."""
+
 
 class BluezBus:
     """A connection to BlueZ, and what it has: properties by object path and interface.
@@ -144,7 +147,10 @@ class BluezBus:
             flags=MessageFlag.NO_AUTOSTART,  # starting it takes D-Bus up to 25 s where it cannot
         )
         try:
-            reply = await self._bus.call(message)
+            async with asyncio.timeout(CALL_S):
+                reply = await self._bus.call(message)
+        except TimeoutError:
+            raise CallFailed(f"no answer to {member} in {CALL_S:.0f} s") from None
         except (DBusFastError, OSError, EOFError) as error:
             raise CallFailed(f"{error}") from error
         if reply.message_type is MessageType.ERROR:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,9 +27,11 @@ from fog_compute.p2p.bitchat.radio.interface import (
     RadioUnavailable,
     Received,
 )
+from fog_compute.p2p.core.background import background
 
 if TYPE_CHECKING:
     from bleak import BleakClient, BleakScanner
+    from bleak.backends.characteristic import BleakGATTCharacteristic
     from bleak.backends.device import BLEDevice
     from bleak.backends.scanner import AdvertisementData
 
@@ -40,6 +42,12 @@ SEND_S: Final = 5.0
 
 STOP_S: Final = 6.0
 """Seconds in which links end. BlueZ takes two, and does not go on for a program that has left."""
+
+SCAN_S: Final = 30.0
+"""Seconds in which a scan begins: one that a bluetoothd began that was killed lasts for ten."""
+
+LEFT_S: Final = 86_400.0
+"""Seconds in which an attempt ends that was left to itself: its connection does so long before."""
 
 NO_RSSI: Final = -127
 """What bleak says where the system tells no signal strength."""
@@ -58,6 +66,29 @@ class _Open:
     respond: bool
 
 
+@dataclass(slots=True)
+class _Attempt:
+    """An attempt to connect.
+
+    Attributes:
+        device: to which.
+        over: done when it is over.
+        limit: of its time; None before it begins.
+        left: nobody waits for it, and it is not to become a link.
+    """
+
+    device: BLEDevice
+    over: asyncio.Future[None]
+    limit: asyncio.Timeout | None = None
+    left: bool = False
+
+    def leave(self) -> None:
+        """Let it take its time."""
+        self.left = True
+        if self.limit is not None and not self.limit.expired():
+            self.limit.reschedule(None)
+
+
 class BleakCentral:
     """All links that this side made.
 
@@ -65,21 +96,45 @@ class BleakCentral:
         adapter: with which BlueZ scans and connects; "" for the system's.
     """
 
-    __slots__ = ("_devices", "_events", "_forget", "_links", "_scanner", "_timeout_s", "adapter")
+    __slots__ = (
+        "_devices",
+        "_events",
+        "_forget",
+        "_has_come",
+        "_idle",
+        "_links",
+        "_lost",
+        "_scanner",
+        "_tasks",
+        "_timeout_s",
+        "adapter",
+    )
 
     def __init__(
         self,
         events: EventQueue,
         timeout_s: float,
         forget: Callable[[BLEDevice], Awaitable[None]] | None = None,
+        has_come: Callable[[BLEDevice], bool] = lambda _: False,
     ) -> None:
-        """Make one; ``forget`` lets the system forget a device after a failed attempt."""
+        """Make one.
+
+        Args:
+            events: where to tell what happens.
+            timeout_s: of an attempt to connect.
+            forget: lets the system forget a device after a failed attempt.
+            has_come: whether a device has connected to us.
+        """
         self._events: Final = events
         self._timeout_s: Final = timeout_s
         self._forget: Final = forget
+        self._has_come: Final = has_come
         self._links: Final[dict[Link, _Open]] = {}
         self._devices: Final[OrderedDict[str, BLEDevice]] = OrderedDict()
+        self._idle: Final[set[BleakClient]] = set()
+        self._tasks: Final[set[asyncio.Task[None]]] = set()
         self._scanner: BleakScanner | None = None
+        self._lost = 0
         self.adapter = ""
 
     async def scan(self, on: bool) -> None:
@@ -87,29 +142,81 @@ class BleakCentral:
         if not on:
             scanner, self._scanner = self._scanner, None
             if scanner is not None:
-                with contextlib.suppress(Exception):
-                    await scanner.stop()
+                await _bounded(scanner.stop())
             return
         if self._scanner is not None:
             return
         from bleak import BleakScanner
         from bleak.exc import BleakError
 
+        lost = self._lost
         scanner = BleakScanner(self._heard, service_uuids=[SERVICE], **self._with())
         try:
-            await scanner.start()
-        except (BleakError, OSError, EOFError) as error:
-            raise RadioUnavailable(f"the Bluetooth adapter does not scan: {error}") from error
+            async with asyncio.timeout(SCAN_S):
+                await scanner.start()
+        except (BleakError, TimeoutError, OSError, EOFError) as error:
+            reason = str(error) or "no answer"
+            raise RadioUnavailable(f"the Bluetooth adapter does not scan: {reason}") from error
+        if lost != self._lost:
+            self._run(_bounded(scanner.stop()))
+            raise RadioUnavailable("the Bluetooth adapter went")
         self._scanner = scanner
 
     async def connect(self, address: str) -> None:
-        """See `Radio.connect`."""
-        from bleak import BleakClient
-        from bleak.exc import BleakError
+        """See `Radio.connect`.
 
+        An attempt runs beside its caller, because the system may fail to say that it has ended one.
+        Where the other side has connected meanwhile it is not ended but left to itself: the system
+        has one connection for both directions, and would end that.
+        """
         device = self._devices.get(address)
         if device is None:
             raise ConnectFailed(f"{address} was not found, or not lately")
+        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        attempt = _Attempt(device, over)
+        work = self._run(self._try(attempt))
+        try:
+            async with asyncio.timeout(self._timeout_s + STOP_S):
+                await over
+        except TimeoutError:
+            work.cancel()
+            self._devices.pop(address, None)
+            why = "the system does not say that it has given up"
+            raise ConnectFailed(f"cannot connect to {address}: {why}") from None
+        except asyncio.CancelledError:
+            if self._has_come(device):
+                attempt.leave()
+            else:
+                work.cancel()
+                await asyncio.wait({work}, timeout=STOP_S)
+            raise
+
+    async def _try(self, attempt: _Attempt) -> None:
+        failed: ConnectFailed | None = None
+        try:
+            await self._reach(attempt)
+        except ConnectFailed as error:
+            failed = error
+        except Exception as error:  # a fault of bleak's ends this attempt, and is logged
+            failed = ConnectFailed(f"cannot connect: {type(error).__name__}")
+            raise
+        finally:
+            if not attempt.over.done():
+                if failed is None:
+                    attempt.over.set_result(None)
+                else:
+                    attempt.over.set_exception(failed)
+
+    async def _reach(self, attempt: _Attempt) -> None:
+        """Connect and subscribe; one that was left meanwhile takes the subscription back.
+
+        Raises:
+            ConnectFailed: that did not work.
+        """
+        from bleak import BleakClient
+        from bleak.exc import BleakError
+
+        device, address = attempt.device, attempt.device.address
         link = self._events.new_link()
         early: deque[bytes] = deque(maxlen=EARLY)
 
@@ -121,19 +228,24 @@ class BleakCentral:
 
         client = BleakClient(
             device,
-            disconnected_callback=lambda _: self.close(link, "disconnected"),
+            disconnected_callback=lambda _: self._disconnected(link, client),
             services=[SERVICE],
-            timeout=self._timeout_s,
+            timeout=LEFT_S,  # what it waits for is bounded here
             **self._with(),
         )
         opened = False
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(None if attempt.left else self._timeout_s) as attempt.limit:
                 await client.connect()
                 characteristic = client.services.get_characteristic(CHARACTERISTIC)
                 if characteristic is None:
                     raise ConnectFailed(f"{address} has no BitChat service")
-                await client.start_notify(characteristic, notified)
+                if not attempt.left:
+                    await client.start_notify(characteristic, notified)
+            if attempt.left:
+                opened = True
+                await self._rest(client, characteristic)
+                return
             # The system cuts a write that is answered into parts where the connection takes little.
             size = min(characteristic.max_write_without_response_size, LONGEST_VALUE)
             respond = size < SHORTEST_FRAME
@@ -157,8 +269,7 @@ class BleakCentral:
         known = self._links.get(link)
         if known is None:
             return False
-        with contextlib.suppress(Exception):
-            await known.client.disconnect()
+        await _bounded(known.client.disconnect())
         self.close(link, "disconnected by us")
         return True
 
@@ -185,8 +296,14 @@ class BleakCentral:
 
     def lose(self, reason: str) -> None:
         """The adapter is gone, with all links."""
-        self._scanner = None
+        self._lost += 1
+        scanner, self._scanner = self._scanner, None
+        if scanner is not None:
+            self._run(_bounded(scanner.stop()))
         self._devices.clear()
+        for client in (*(known.client for known in self._links.values()), *self._idle):
+            self._run(_bounded(client.disconnect()))
+        self._idle.clear()
         for link in tuple(self._links):
             self.close(link, reason)
 
@@ -197,6 +314,8 @@ class BleakCentral:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(STOP_S):
                     await asyncio.gather(*map(self.disconnect, tuple(self._links)))
+        for task in self._tasks:
+            task.cancel()
 
     def _with(self) -> dict[str, Any]:
         return {"bluez": {"adapter": self.adapter}} if self.adapter else {}
@@ -209,9 +328,36 @@ class BleakCentral:
         rssi = 0 if advertisement.rssi == NO_RSSI else advertisement.rssi
         self._events.put(Found(device.address, rssi))
 
+    def _disconnected(self, link: Link, client: BleakClient) -> None:
+        if link not in self._links and client not in self._idle:
+            return  # an attempt ends by itself
+        self.close(link, "disconnected")
+        self._idle.discard(client)
+        # bleak otherwise keeps a connection to D-Bus for it, to which BlueZ goes on notifying.
+        self._run(_bounded(client.disconnect()))
+
+    async def _rest(self, client: BleakClient, characteristic: BleakGATTCharacteristic) -> None:
+        """Make no use of a connection that the other side made, and leave it as it is."""
+        with contextlib.suppress(Exception):  # it may not have come to the subscription
+            await client.stop_notify(characteristic)
+        if client.is_connected:
+            self._idle.add(client)
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = background(work, "bleak")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
     async def _give_up(self, client: BleakClient, device: BLEDevice) -> None:
-        with contextlib.suppress(Exception):
-            await client.disconnect()
+        await _bounded(client.disconnect())
         self._devices.pop(device.address, None)
-        if self._forget is not None:
+        if self._forget is not None and not self._has_come(device):
             await self._forget(device)
+
+
+async def _bounded(work: Awaitable[None]) -> None:
+    """Let something end, whether the system says that it has or not."""
+    with contextlib.suppress(Exception):
+        async with asyncio.timeout(STOP_S):
+            await work

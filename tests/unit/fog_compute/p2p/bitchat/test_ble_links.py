@@ -57,6 +57,8 @@ class Script:
         self.taken: list[bytes] = []
         self.gate = asyncio.Event()
         self.gate.set()
+        self.scans = asyncio.Event()
+        self.scans.set()
         self.stopped = 0
 
     async def start(self) -> None:
@@ -69,6 +71,7 @@ class Script:
 
     async def scan(self, on: bool) -> None:
         self.asked.append(("scan", on))
+        await self.scans.wait()
         if self.refuses:
             raise RadioUnavailable("busy")
 
@@ -143,6 +146,24 @@ async def test_found_neighbour_becomes_a_link_and_frames_are_answered_for(rig: R
     rig.radio.events.put(Closed(1, "lost"))
     await until(lambda: rig.of(LinkDown))
     assert rig.of(FrameReceived) == [FrameReceived(1, b"hello")]
+
+
+@pytest.mark.asyncio
+async def test_who_connects_while_an_attempt_waits_for_its_turn_is_not_connected_to(
+    rig: Rig,
+) -> None:
+    await rig.links.start()
+    await until(lambda: ("scan", True) in rig.radio.asked)
+    rig.radio.scans.clear()
+    rig.radio.events.put(Found("a", -50))
+    await until(lambda: ("scan", False) in rig.radio.asked)
+    rig.radio.events.put(Opened(rig.radio.events.new_link(), "a", 200, initiated=False))
+    await until(lambda: rig.of(LinkUp))
+    rig.radio.scans.set()
+    rig.radio.events.put(Found("b", -50))
+    await until(lambda: len(rig.of(LinkUp)) == 2)
+    assert ("connect", "b") in rig.radio.asked
+    assert ("connect", "a") not in rig.radio.asked
 
 
 @pytest.mark.asyncio
