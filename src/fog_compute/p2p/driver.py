@@ -3,8 +3,9 @@
 Events wait in one queue. Those that are there are handled together, what they ask to be kept is
 committed at once, and then everything else is done in order. What may be lost, because it would
 only be found out again, waits a moment for what may not. While the book cannot be written, nothing
-goes on: it is tried again, and whoever sends waits. Where one event raises, or what follows from it
-cannot be written at all, the router knows what the book does not, and begins again from the book.
+goes on: it is tried again, and whoever sends waits, or is refused after some time. Where one event
+raises, or what follows from it cannot be written at all, the router knows what the book does not,
+and begins again from the book.
 """
 
 from __future__ import annotations
@@ -62,6 +63,10 @@ GATHER_S: Final = 0.1
 
 PAUSES: Final = Backoff(0.1, 5.0)
 """Between tries to write the book."""
+
+
+AWAY_FROM: Final = 6
+"""After so many tries in a row, some six seconds, whoever asks is refused and does not wait."""
 
 
 class _Flush:
@@ -134,6 +139,7 @@ class RouterDriver:
         self._bodies: Final[OrderedDict[str, DecentralizedMessage]] = OrderedDict()
         self._cached = 0
         self._unwritten: list[BookChange] = []
+        self._away: StoreError | None = None  # why nothing can be written, for some time already
         self._writing: asyncio.Task[None] | None = None
         self._alarm: asyncio.Task[None] | None = None
         self._alarm_at = float("inf")
@@ -146,10 +152,13 @@ class RouterDriver:
 
         Raises:
             FogError: what the router raises.
-            StoreError: the driver was stopped before it was kept.
+            StoreError: the driver was stopped before it was kept, or nothing could be kept for
+                some time.
         """
         if self._stopped:
             raise StoreError("messages are not being sent any more: this system has been stopped")
+        if self._away is not None:
+            raise StoreError(str(self._away))
         done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._queue.put_nowait(_Call(ask, done))
         return await done
@@ -275,14 +284,19 @@ class RouterDriver:
 
     async def _keep(self, changes: Sequence[BookChange]) -> None:
         failures = 0
-        while changes:
-            try:
-                await self._book.commit(changes)
-                break
-            except StoreError as error:
-                _log.warning("messages.not_kept", error=type(error).__name__)
-                await self._clock.sleep(PAUSES.after(failures))
-                failures += 1
+        try:
+            while changes:
+                try:
+                    await self._book.commit(changes)
+                    break
+                except StoreError as error:
+                    _log.warning("messages.not_kept", error=type(error).__name__)
+                    await self._clock.sleep(PAUSES.after(failures))
+                    failures += 1
+                    if failures >= AWAY_FROM:
+                        self._away = error
+        finally:
+            self._away = None
         for change in changes:
             if isinstance(change, Begun):
                 self._cache(change.message)

@@ -139,6 +139,8 @@ class ChatFeed:
         """What happened after a cursor, and the cursor behind that; nothing is waited for."""
         events: list[ChatEventOut] = []
         position = cursor.position
+        if cursor.life not in ("", self._life) and position > self._newest:
+            position = 0  # of a log that is no more: it was destroyed, or an older one put back
         if position < self._newest:
             found = await self._source.shown_log(position, AT_ONCE)
             events += [ChatEventOut(message=one) for one in found]

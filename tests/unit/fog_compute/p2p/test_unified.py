@@ -312,6 +312,39 @@ async def test_store_that_is_away_holds_up_and_loses_nothing(
         assert await texts(bob) == ["x"]
 
 
+async def test_whoever_sends_while_nothing_can_be_kept_is_told_so(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """INV-P2P-05."""
+    monkeypatch.setattr("fog_compute.p2p.driver.AWAY_FROM", 1)
+    async with town.person("a") as ann, town.person("b") as bob:
+        parts, full = ann._running, [True]
+        commit = parts.book.commit
+
+        async def sometimes(changes: Sequence[BookChange]) -> None:
+            if full[0]:
+                raise StoreError("the disk is full")
+            await commit(changes)
+
+        async def refused() -> bool:
+            return parts.driver._away is not None
+
+        monkeypatch.setattr(parts.book, "commit", sometimes)
+        to = town.fingerprint("b")
+        waits = asyncio.create_task(
+            ann.send_message(DecentralizedMessage(body=b"1", receiver_id=to))
+        )
+        await until(refused)
+        with pytest.raises(StoreError, match="full"):
+            await ann.send_message(DecentralizedMessage(body=b"2", receiver_id=to))
+        full[0] = False
+        await waits
+        await ann.send_message(DecentralizedMessage(body=b"3", receiver_id=to))
+        await until(lambda: is_delivered(ann))
+
+        assert await texts(bob) == ["1", "3"]
+
+
 async def test_what_comes_while_the_store_is_away_stays_where_it_is_bounded(
     town: Town, monkeypatch: pytest.MonkeyPatch
 ) -> None:

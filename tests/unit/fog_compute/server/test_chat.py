@@ -606,6 +606,8 @@ async def test_a_cursor_of_another_life_misses_no_message(
     assert await feed.after(cursor) == ([], cursor)
     assert (await again.after(cursor))[0] == []
     assert (await again.after(Cursor(1)))[0][0].message.position == 2  # type: ignore[union-attr]
+    of_a_log_that_was_wiped = Cursor(900, "0a0a0a0a", 3)
+    assert len((await again.after(of_a_log_that_was_wiped))[0]) == 2
     for text in ("", "x", "1-2", "1-00000000-x", "9" * 40):
         assert Cursor.parse(text) is None
     monkeypatch.setattr(chat_feed, "LISTENERS", 0)
