@@ -20,6 +20,7 @@ from fog_compute.p2p.core.peer import (
     SHORTEST_START,
     TRUST,
     Peer,
+    Proof,
     TrustEvent,
     alike,
     proof_of,
@@ -344,10 +345,18 @@ class PeerBook:
         )
 
     def _make_room(self) -> None:
-        """Drop the stranger who was not seen for longest, if there are too many."""
+        """Drop the stranger who was not seen for longest, if there are too many.
+
+        Who proved a key in a session has half of the room: with the key that was kept goes what
+        keeps others from showing another one, and names that are made up have no sessions.
+        """
         strangers = [one for one in self._peers.values() if not one.is_kept]
-        if len(strangers) >= MAX_STRANGERS:
-            self._drop(min(strangers, key=lambda one: one.last_seen_ms).fingerprint)
+        if len(strangers) < MAX_STRANGERS:
+            return
+        others = [one for one in strangers if one.proof != Proof.SESSION]
+        if 2 * len(others) >= len(strangers):
+            strangers = others
+        self._drop(min(strangers, key=lambda one: one.last_seen_ms).fingerprint)
 
     def _set(self, peer: Peer) -> Peer:
         fingerprint = peer.fingerprint

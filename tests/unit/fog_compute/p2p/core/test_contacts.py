@@ -283,5 +283,24 @@ def test_strangers_are_bounded_and_contacts_stay(monkeypatch: pytest.MonkeyPatch
     known.add(card(EVE, "Eve", at=NOW + 1), NOW)
 
 
+def test_names_that_are_made_up_push_nobody_out_who_proved_a_key(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """INV-P2P-25."""
+    monkeypatch.setattr(contacts, "MAX_STRANGERS", 6)
+    known = book()
+    known.meet(foreign(9), EVE.signing_public, "old", NOW)
+    for seed in range(20, 22):
+        known.meet(foreign(seed), EVE.signing_public, "met", NOW + seed, in_session=True)
+    for seed in range(30, 50):
+        known.meet(foreign(seed), EVE.signing_public, "flood", NOW + seed * 100_000)
+    assert sorted(one.name for one in known) == ["flood"] * 4 + ["met"] * 2
+    for seed in range(50, 70):
+        known.meet(foreign(seed), EVE.signing_public, "s", NOW + seed * 100_000, in_session=True)
+    known.meet(foreign(70), EVE.signing_public, "new", NOW + 70 * 100_000)
+
+    assert sorted(one.name for one in known) == ["new"] + ["s"] * 5
+
+
 def test_a_nameless_stranger_is_shown_too() -> None:
     assert Peer(ADA.noise_public, ADA.signing_public).shown == f"somebody#{ADA.fingerprint[:4]}"
