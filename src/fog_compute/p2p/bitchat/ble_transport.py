@@ -250,17 +250,19 @@ class BitChatTransport:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if mesh is not None:
-            for action in mesh.handle(Leave(), self._now()):
-                if isinstance(action, SendFrame):
-                    self._links.send(action)
-            await self._links.drain()
-            self._links.trouble = self._links.trouble or "it has been stopped"
-        await self._links.stop()
-        self._near.end()
-        self._sendings.clear()
-        self._groups.clear()
-        self._told.woken.set()  # who waits sees that it does not run
+        try:
+            if mesh is not None:
+                for action in mesh.handle(Leave(), self._now()):
+                    if isinstance(action, SendFrame):
+                        self._links.send(action)
+                await self._links.drain()
+                self._links.trouble = self._links.trouble or "it has been stopped"
+        finally:
+            await self._links.stop()
+            self._near.end()
+            self._sendings.clear()
+            self._groups.clear()
+            self._told.woken.set()  # who waits sees that it does not run
 
     def get_capabilities(self) -> TransportCapabilities:
         """What it can do now."""
@@ -346,9 +348,8 @@ class BitChatTransport:
             return
         now = self._now()
         if now < self._stepped - BACK_S:
-            self._links.trouble = f"the clock went back by {self._stepped - now:.0f} s"
-            self._links.ended = True  # all that waits in the mesh does so for a time of day
-            self._told.woken.set()
+            # All that waits in the mesh does so for a time of day.
+            self._give_up(f"the clock went back by {self._stepped - now:.0f} s")
             return
         self._stepped = now
         for action in self._mesh.handle(event, now):
@@ -419,7 +420,19 @@ class BitChatTransport:
         if self._timer is not None:
             self._timer.cancel()
         pause = max(0.0, at - self._now())
-        self._timer = asyncio.get_running_loop().call_later(pause, self._step, Wake())
+        self._timer = asyncio.get_running_loop().call_later(pause, self._wake)
+
+    def _wake(self) -> None:
+        try:
+            self._step(Wake())
+        except Exception as error:  # noqa: BLE001  # nobody waits for what a timer raises
+            self._give_up(f"the mesh failed ({type(error).__name__})")
+
+    def _give_up(self, trouble: str) -> None:
+        """Say so to who waits for what comes, who begins anew with another mesh."""
+        self._links.trouble = trouble
+        self._links.ended = True
+        self._told.woken.set()
 
     def _say(self, event: TransportEvent) -> None:
         self._told.say(event)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from random import Random
+from unittest.mock import Mock
 
 import msgspec
 import pytest
@@ -126,3 +127,14 @@ async def test_clock_that_is_set_a_little_or_forward_disturbs_nobody(seconds: fl
         await together(ann, bob, seconds=10.0)
         assert [one.name for one in await bob.heard()] == ["a.bin"]
         assert FIRST + 1 in ann.transport._near.links
+
+
+@pytest.mark.asyncio
+async def test_mesh_that_fails_while_it_is_woken_is_made_anew() -> None:
+    async with wired(1) as me:
+        await me.wait(10.0)
+        await me.told()
+        me.transport._mesh = Mock(handle=Mock(side_effect=[KeyError("a stranger's word"), []]))
+        me.transport._arm(me.now)
+        with pytest.raises(TransportUnavailable, match=r"the mesh failed \(KeyError\)"):
+            await me.transport.receive()
