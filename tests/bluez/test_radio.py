@@ -315,7 +315,8 @@ async def test_second_program_on_the_adapter(machine: Machine) -> None:
 @pytest.mark.asyncio
 async def test_many_attempts_one_after_another(machine: Machine) -> None:
     """Given up, refused and good ones: none stands in the way of the next."""
-    phones, ours = [machine.air.radio(number) for number in (6, 7, 8)], BluezRadio()
+    phones = [machine.air.radio(number, interval_ms=1_000.0) for number in (6, 7, 8)]
+    ours = BluezRadio()
     await ours.start()
     for phone in phones:
         await phone.start()
@@ -327,7 +328,8 @@ async def test_many_attempts_one_after_another(machine: Machine) -> None:
     await ours.scan(False)
     for each in sorted(found):
         attempt = asyncio.create_task(ours.connect(each))
-        await asyncio.sleep(0.1)
+        # One that is given up before Linux began it has Linux begin none any more.
+        await machine.until(lambda: machine.controller(0).pending_le_connection is not None)
         attempt.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await attempt

@@ -95,7 +95,9 @@ async def test_rfkill_is_named_and_its_end_noticed(machine: Machine) -> None:
     await radio.start()
     rfkill(True)
     await told(radio, Gone)
-    assert "rfkill unblock bluetooth" in (radio.state().unavailable_because or "")
+    await machine.until(
+        lambda: "rfkill unblock bluetooth" in (radio.state().unavailable_because or "")
+    )
     assert "rfkill unblock bluetooth" in await reason()
     rfkill(False)
     async with asyncio.timeout(PATIENCE_S):

@@ -126,12 +126,16 @@ def without_peripheral(name: str, managers: Mapping[str, Mapping[str, object]]) 
     return None
 
 
+PAGE_BYTES: Final = 65_536
+"""The most that a file of sysfs says to have; it says a page of memory, whatever is in it."""
+
+
 def read_block(name: str, sysfs: Path = SYSFS) -> Block:
     """What keeps an adapter from sending, as the kernel says; nothing if it does not say."""
     for switch in sorted((sysfs / name).glob("rfkill*")):
         for kind, block in (("hard", Block.HARD), ("soft", Block.SOFT)):
             try:
-                if read_file(switch / kind, 64).strip() == b"1":
+                if read_file(switch / kind, PAGE_BYTES).strip() == b"1":
                     return block
             except (OSError, ValueError):
                 continue  # the adapter went meanwhile

@@ -99,3 +99,10 @@ def test_what_keeps_an_adapter_silent_is_read_from_the_kernel(
         (switch / "soft").write_text(f"{soft}\n")
     assert read_block("hci0", tmp_path) is block
     assert read_block("hci1", tmp_path) is Block.NONE
+
+
+def test_switch_is_read_that_says_to_have_a_page_of_bytes(tmp_path: Path) -> None:
+    switch = tmp_path / "hci0" / "rfkill3"
+    switch.mkdir(parents=True)
+    (switch / "soft").write_text("1".ljust(16_384, "\n"))
+    assert read_block("hci0", tmp_path) is Block.SOFT
