@@ -87,7 +87,7 @@ def add(
     if json:
         print_json(peer)
         return 0
-    write(f"{peer['shown']} is a contact\n")
+    write(f"{one_line(peer['shown'], 40)} is a contact\n")
     if peer["trust"] != "verified":
         note(f"to be sure that it is them: `fog peer verify {peer['fingerprint'][:12]}`")
     return 0
@@ -112,7 +112,7 @@ def card(*, json: JsonFlag = False) -> int:
     if json:
         print_json(me)
         return 0
-    write(me["card"] + "\n")
+    write(one_line(me["card"], len(me["card"])) + "\n")
     if is_terminal():
         note(f"your words: {' '.join(me['words'])}")
     return 0
@@ -145,9 +145,9 @@ def verify(
         print_json(peer)
         return 0
     if words:
-        write(f"{peer['shown']} is verified\n")
+        write(f"{one_line(peer['shown'], 40)} is verified\n")
         return 0
-    write(f"{' '.join(peer['words'])}\n")
+    write(f"{one_line(' '.join(peer['words']))}\n")
     note(
         f"if {peer['shown']} reads the same, give them: `fog peer verify"
         f" {peer['fingerprint'][:12]} WORDS`"
@@ -197,7 +197,8 @@ def block(
     if json:
         print_json(peer)
     else:
-        write(f"{peer['shown']} is {'blocked' if peer['blocked'] else 'not blocked'}\n")
+        state = "blocked" if peer["blocked"] else "not blocked"
+        write(f"{one_line(peer['shown'], 40)} is {state}\n")
     return 0
 
 
@@ -212,7 +213,7 @@ def rm(who: Who, /, *, json: JsonFlag = False) -> int:
     if json:
         print_json(peer)
     else:
-        write(f"{peer['shown']} is forgotten\n")
+        write(f"{one_line(peer['shown'], 40)} is forgotten\n")
     return 0
 
 

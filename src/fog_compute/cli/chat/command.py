@@ -143,7 +143,7 @@ def send(
     if json:
         print_json(told)
     else:
-        write(f"{sent['id']}\n")
+        write(f"{one_line(sent['id'], 255)}\n")
     return 0
 
 
@@ -240,7 +240,7 @@ def me(*, json: JsonFlag = False) -> int:
     if json:
         print_json(found)
     else:
-        write("\n".join(me_lines(found)) + "\n")
+        write("\n".join(one_line(line) for line in me_lines(found)) + "\n")
     return 0
 
 
@@ -324,7 +324,7 @@ def _lines(talk: Talk, target: Target, *, as_json: bool) -> int:
             if as_json:
                 print_json(sent)
             else:
-                write(f"{sent['id']}\n")
+                write(f"{one_line(sent['id'], 255)}\n")
     return 0
 
 

@@ -62,7 +62,7 @@ def new(
     if json:
         print_json(made)
     else:
-        write(f"{made['id']}\n")
+        write(f"{one_line(made['id'], 255)}\n")
         note(f"say something in it: `fog chat --room {as_named(name)}`")
     return 0
 

@@ -36,6 +36,7 @@ COMMANDS: Final[dict[tuple[str, ...], Any]] = {
     ("node", "show", "0f"): NODES["nodes"][1],
     ("peer", "ls"): {"peers": [PEER]},
     ("chat", "me"): ME,
+    ("peer", "card"): ME,
     ("chat", "who"): {"peers": [{"peer": PEER, "ways": {"htx": "address"}}], "reasons": {}},
     ("task", "ls"): {"tasks": [ROW]},
     ("task", "show", ID): TASK,
