@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, TypedDict
+from typing import TypedDict
 
 from fog_compute.errors import NotFound
+from fog_compute.rooms import ALL_NEAR, NEAR
 from fog_compute.text import one_line
 
 __all__ = [
-    "ALL_NEAR",
-    "NEAR",
     "Cancelled",
     "Capability",
     "ChatEvent",
@@ -33,13 +32,6 @@ __all__ = [
     "group_called",
     "has_it",
 ]
-
-
-NEAR: Final = "near"
-"""What the room of all who are near by Bluetooth is called."""
-
-ALL_NEAR: Final = "*"
-"""The recipient of what goes to them."""
 
 
 class Peer(TypedDict):

@@ -15,6 +15,7 @@ from fog_compute.client.asking import WAIT_S
 from fog_compute.client.loops import AsyncBackend
 from fog_compute.errors import FogError, InvalidTask
 from fog_compute.face.records import records
+from fog_compute.rooms import NEAR
 
 __all__ = ["ChatMessage", "NotDelivered", "People", "Person"]
 
@@ -207,7 +208,7 @@ class People:
         return found["fingerprint"]
 
     async def _room(self, room: str) -> str:
-        if room.lower() == answers.NEAR:
+        if room.lower() == NEAR:
             return ""
         found = await self._backend.get(f"{CHAT}/groups", answers.Groups)
         return answers.group_called(room, found["groups"])["id"]

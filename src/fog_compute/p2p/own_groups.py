@@ -18,12 +18,10 @@ from fog_compute.p2p.core.rosters import NO_KEY, Member, Roster
 from fog_compute.p2p.core.router import Router
 from fog_compute.p2p.driver import RouterDriver
 from fog_compute.p2p.store_book import StoreBook
+from fog_compute.rooms import NEAR
 from fog_compute.text import one_line
 
 __all__ = ["OwnGroups"]
-
-NEAR: Final = "near"
-"""Where people name a room, the one of all who are near; what is said there is public."""
 
 
 class OwnGroups:

@@ -23,12 +23,12 @@ from fog_compute.p2p.core.messages import (
 )
 from fog_compute.p2p.core.rosters import Roster
 from fog_compute.p2p.core.transport import TransportCapabilities, TransportType
+from fog_compute.rooms import ALL_NEAR
 from fog_compute.server.forms import VISIBLE
 from fog_compute.server.peer_schemas import PeerOut
 from fog_compute.server.schemas import In, Out
 
 __all__ = [
-    "ALL_NEAR",
     "CancelIn",
     "CancelledOut",
     "ChatEventOut",
@@ -56,9 +56,6 @@ MAX_TEXT: Final = 20_000
 UNKNOWN_TYPE: Final = "application/octet-stream"
 
 FINGERPRINT: Final = "^[0-9a-f]{64}$"
-
-ALL_NEAR: Final = "*"
-"""The recipient of what goes to all who are near."""
 
 MessageName: TypeAlias = Annotated[
     str, Field(min_length=1, max_length=MAX_ID_BYTES, pattern=VISIBLE)

@@ -29,9 +29,9 @@ from fog_compute.p2p.core.transport import (
 )
 from fog_compute.p2p.mobile.web_links import WebLinks
 from fog_compute.p2p.unified import UnifiedDecentralizedSystem
+from fog_compute.rooms import ALL_NEAR
 from fog_compute.server.chat_feed import ChatFeed, Cursor
 from fog_compute.server.chat_schemas import (
-    ALL_NEAR,
     ChatEventOut,
     GroupListOut,
     GroupOut,

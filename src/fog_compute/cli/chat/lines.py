@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from typing import Final, TypeAlias
 
-from fog_compute.client.people import ALL_NEAR, NEAR, Delivery, Me, Message, Near, Trace
+from fog_compute.client.people import Delivery, Me, Message, Near, Trace
+from fog_compute.rooms import ALL_NEAR, NEAR
 from fog_compute.text import counted, one_line, printable
 from fog_compute.units import format_bytes
 

@@ -13,7 +13,6 @@ from fog_compute.cli.codes import USAGE
 from fog_compute.cli.common import CommandError
 from fog_compute.cli.peer import find
 from fog_compute.client.people import (
-    NEAR,
     Cancelled,
     ChatEvents,
     Group,
@@ -31,6 +30,7 @@ from fog_compute.client.people import (
 )
 from fog_compute.errors import Unreadable
 from fog_compute.reading import TooLarge, read_file
+from fog_compute.rooms import NEAR
 from fog_compute.text import as_named
 
 __all__ = ["AT_ONCE", "CHAT", "LONGEST_TEXT", "Talk", "names_of"]

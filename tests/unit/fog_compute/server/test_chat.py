@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -17,7 +17,6 @@ import pytest_asyncio
 from fog_compute.config import Settings
 from fog_compute.levels import PrivacyLevel
 from fog_compute.p2p.bitchat.mesh.news import Traced
-from fog_compute.p2p.bitchat.radio.interface import RadioUnavailable
 from fog_compute.p2p.bitchat.radio.off import OffRadio
 from fog_compute.p2p.core.cards import ContactCard
 from fog_compute.p2p.core.identity import Identity
@@ -248,17 +247,14 @@ async def people_of(person: Person) -> Any:
     return await person.api.services.get_service("messaging").people()
 
 
-class NoRadio(OffRadio):
-    """A machine without Bluetooth."""
-
-    async def start(self) -> NoReturn:
-        raise RadioUnavailable("there is no adapter: plug one in")
+def no_radio(_name: str) -> OffRadio:
+    return OffRadio("there is no adapter: plug one in")
 
 
 async def test_without_an_adapter_it_says_why_and_the_mixnet_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fog_compute.p2p.bitchat.radio.system.system_radio", lambda name: NoRadio())
+    monkeypatch.setattr("fog_compute.p2p.bitchat.radio.system.system_radio", no_radio)
     settings = Settings(home=tmp_path, chat_name="ada")
     async with running_api(settings) as api:
         ada = Person(api, settings)

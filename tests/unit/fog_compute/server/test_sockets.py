@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -21,7 +21,6 @@ from websockets.typing import Origin, Subprotocol
 from fog_compute.clock import SystemClock
 from fog_compute.config import Settings
 from fog_compute.p2p.bitchat.events import FrameReceived, LinkDown, LinkUp, SendFrame
-from fog_compute.p2p.bitchat.radio.interface import RadioUnavailable
 from fog_compute.p2p.bitchat.radio.off import OffRadio
 from fog_compute.p2p.bitchat.wire.announce import Announce, peer_id
 from fog_compute.p2p.bitchat.wire.kinds import Kind
@@ -296,17 +295,14 @@ async def test_inv_p2p_37_who_reads_nothing_is_cut_off(
         await served.api.until(fills)
 
 
-class NoRadio(OffRadio):
-    """A machine without Bluetooth."""
-
-    async def start(self) -> NoReturn:
-        raise RadioUnavailable("there is no adapter: plug one in")
+def no_radio(_name: str) -> OffRadio:
+    return OffRadio("there is no adapter: plug one in")
 
 
 async def test_what_a_page_says_is_in_the_log_and_what_is_said_here_comes_to_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fog_compute.p2p.bitchat.radio.system.system_radio", lambda name: NoRadio())
+    monkeypatch.setattr("fog_compute.p2p.bitchat.radio.system.system_radio", no_radio)
     settings = Settings(home=tmp_path, chat_name="ada")
     keys = Identity.new()
     announce = Announce("page", keys.noise_public, keys.signing_public)

@@ -1,9 +1,9 @@
-"""The driver of who wants no Bluetooth: it touches nothing, and says so."""
+"""The driver of who has no Bluetooth, or wants none: it touches nothing, and says so."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Final, NoReturn
+from typing import Final
 
 from fog_compute.p2p.bitchat.radio.interface import (
     ConnectFailed,
@@ -21,9 +21,13 @@ OFF: Final = "Bluetooth is off here: FOG_CHAT_BLE=1 lets it be used"
 class OffRadio:
     """A `fog_compute.p2p.bitchat.radio.interface.Radio` that cannot be started."""
 
-    async def start(self) -> NoReturn:
+    def __init__(self, because: str = OFF) -> None:
+        """Say that there is none ``because`` of this."""
+        self._because: Final = because
+
+    async def start(self) -> None:
         """Refuse."""
-        raise RadioUnavailable(OFF)
+        raise RadioUnavailable(self._because)
 
     async def stop(self) -> None:
         """Nothing runs."""
@@ -31,17 +35,17 @@ class OffRadio:
     async def scan(self, on: bool) -> None:
         """Refuse."""
         del on
-        raise RadioUnavailable(OFF)
+        raise RadioUnavailable(self._because)
 
     async def advertise(self, on: bool) -> None:
         """Refuse."""
         del on
-        raise RadioUnavailable(OFF)
+        raise RadioUnavailable(self._because)
 
     async def connect(self, address: str) -> None:
         """Refuse."""
         del address
-        raise ConnectFailed(OFF)
+        raise ConnectFailed(self._because)
 
     async def disconnect(self, link: Link) -> None:
         """There is no link."""
@@ -58,4 +62,4 @@ class OffRadio:
 
     def state(self) -> RadioState:
         """It can do nothing."""
-        return RadioState(central=False, peripheral=False, unavailable_because=OFF)
+        return RadioState(central=False, peripheral=False, unavailable_because=self._because)

@@ -43,11 +43,6 @@ class SessionState(enum.Enum):
     waits until that is clear."""
 
     @property
-    def has_session(self) -> bool:
-        """Whether frames can be read."""
-        return self in _WITH_SESSION
-
-    @property
     def is_calling(self) -> bool:
         """Whether the second message is awaited."""
         return self in {SessionState.CALLING, SessionState.RENEWING}
@@ -56,9 +51,6 @@ class SessionState(enum.Enum):
     def is_answering(self) -> bool:
         """Whether the third message is awaited."""
         return self in {SessionState.ANSWERING, SessionState.REPLACING}
-
-
-_WITH_SESSION: Final = {SessionState.OPEN, SessionState.RENEWING, SessionState.REPLACING}
 
 
 class Step(enum.Enum):

@@ -20,12 +20,12 @@ from fog_compute.p2p.bitchat.events import FrameSent, LinkDown, LinkUp, SendFram
 from fog_compute.p2p.bitchat.radio.bumble import BumbleRadio, open_hci
 from fog_compute.p2p.bitchat.radio.interface import (
     Back,
-    ConnectFailed,
     EventQueue,
     RadioEvent,
     RadioState,
     RadioUnavailable,
 )
+from fog_compute.p2p.bitchat.radio.off import OffRadio
 from fog_compute.p2p.core.identity import Identity
 from fog_compute.p2p.core.messages import (
     DecentralizedMessage,
@@ -429,10 +429,11 @@ async def test_node_whose_clock_is_wrong_says_that_nobody_near_can_be_talked_to(
         await end.shutdown()
 
 
-class LateRadio:
+class LateRadio(OffRadio):
     """An adapter that is plugged in after a while, and hears nobody; its driver has a fault."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.tries = 0
         self.events = EventQueue()
 
@@ -443,24 +444,6 @@ class LateRadio:
         if self.tries < 4:
             raise RadioUnavailable("there is no adapter: plug one in")
         self.events.put(Back())
-
-    async def stop(self) -> None:
-        pass
-
-    async def scan(self, on: bool) -> None:
-        pass
-
-    async def advertise(self, on: bool) -> None:
-        pass
-
-    async def connect(self, address: str) -> None:
-        raise ConnectFailed(address)
-
-    async def disconnect(self, link: int) -> None:
-        pass
-
-    async def send(self, link: int, data: bytes) -> bool:
-        return False
 
     async def next(self) -> RadioEvent:
         return await self.events.next()

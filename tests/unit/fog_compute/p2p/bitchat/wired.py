@@ -12,12 +12,7 @@ from random import Random
 from fog_compute.p2p.bitchat.ble_transport import BitChatTransport
 from fog_compute.p2p.bitchat.events import FrameReceived, FrameSent, LinkDown, LinkUp, SendFrame
 from fog_compute.p2p.bitchat.mail.couriers import MailState
-from fog_compute.p2p.bitchat.radio.interface import (
-    ConnectFailed,
-    RadioEvent,
-    RadioState,
-    RadioUnavailable,
-)
+from fog_compute.p2p.bitchat.radio.off import OffRadio
 from fog_compute.p2p.bitchat.wire.packet import Packet, decode
 from fog_compute.p2p.core.contacts import PeerBook
 from fog_compute.p2p.core.groups import Groups
@@ -27,37 +22,6 @@ from fog_compute.testing import ManualClock
 from tests.unit.fog_compute.p2p.bitchat.neighbours import NOW, Person
 
 FIRST = 1 << 40
-
-
-class NoRadio:
-    """A machine without an adapter."""
-
-    async def start(self) -> None:
-        raise RadioUnavailable("there is no adapter")
-
-    async def stop(self) -> None:
-        pass
-
-    async def scan(self, on: bool) -> None:
-        pass
-
-    async def advertise(self, on: bool) -> None:
-        pass
-
-    async def connect(self, address: str) -> None:
-        raise ConnectFailed(address)
-
-    async def disconnect(self, link: int) -> None:
-        pass
-
-    async def send(self, link: int, data: bytes) -> bool:
-        return False
-
-    async def next(self) -> RadioEvent:
-        raise RadioUnavailable("there is no adapter")
-
-    def state(self) -> RadioState:
-        return RadioState(False, False)
 
 
 class Wired:
@@ -83,7 +47,7 @@ class Wired:
         self.me = Person(person)
         self.transport = BitChatTransport(
             self.me.keys,
-            radio=NoRadio(),
+            radio=OffRadio("there is no adapter"),
             others=self,
             book=book,
             groups=groups,
