@@ -24,7 +24,7 @@ CARGO_TEST := $(if $(shell command -v cargo-nextest),cargo nextest run --locked 
 
 .PHONY: help
 help: ## List the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 18
 
 .PHONY: demo
 demo: build ## Start a fog, run one private task through a real mixnet, stop
@@ -37,24 +37,34 @@ up: build ## Run a fog on this machine until Ctrl-C
 .PHONY: build
 build: $(VENV)/build.stamp ## Install the Rust core and the Python packages into .venv, editable
 
-# What the tests run as a server of their own; without it those that need one are skipped, and say so.
+# What the tests run as servers of their own; without one those that need it are skipped, and say so.
+# $(1) is Debian's package, $(2) tells whether it is there, $(3) are the tests.
+define debian_package
+@$(2) || { \
+	test "$$(id -u)" = 0 && command -v apt-get >/dev/null && { \
+		echo 'Installing $(1) for the tests'; export DEBIAN_FRONTEND=noninteractive; \
+		apt-get install --yes --quiet --no-install-recommends $(1) >/dev/null 2>&1 \
+		|| { apt-get update --quiet >/dev/null 2>&1 \
+			&& apt-get install --yes --quiet --no-install-recommends $(1) >/dev/null; }; }; \
+} || echo '$(3) will be skipped: it is not installed (Debian: apt-get install $(1))' >&2
+endef
+
 .PHONY: postgres
 postgres: ## Install Debian's Postgres for the tests, where that is missing and allowed
-	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || { \
-		test "$$(id -u)" = 0 && command -v apt-get >/dev/null && { \
-			echo 'Installing postgresql for the tests'; export DEBIAN_FRONTEND=noninteractive; \
-			apt-get install --yes --quiet --no-install-recommends postgresql >/dev/null 2>&1 \
-			|| { apt-get update --quiet >/dev/null 2>&1 \
-				&& apt-get install --yes --quiet --no-install-recommends postgresql >/dev/null; }; }; \
-	} || echo 'Tests on Postgres will be skipped: it is not installed (Debian: apt-get install postgresql)' >&2
+	$(call debian_package,postgresql,ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null,Tests on Postgres)
+
+.PHONY: monitoring-tools
+monitoring-tools: $(VENV)/deps.stamp ## Unpack Prometheus and its like into .venv, install Redis, for the tests
+	@$(BIN)/python packaging/monitoring_tools.py $(VENV)
+	$(call debian_package,redis-server,command -v redis-server >/dev/null,Tests on Redis)
 
 .PHONY: test
-test: build postgres ## Run all tests but those that take minutes
+test: build postgres monitoring-tools ## Run all tests but those that take minutes
 	$(CARGO_TEST)
 	$(PYTEST)
 
 .PHONY: test-long
-test-long: build postgres ## Run all tests, with long property searches
+test-long: build postgres monitoring-tools ## Run all tests, with long property searches
 	export PROPTEST_CASES=10000 && $(CARGO_TEST)
 	cargo test --locked --package betanet-sphinx -- --ignored
 	cargo test --locked --package betanet-mix --test bulk -- --ignored
@@ -78,7 +88,7 @@ test-bluez: build ## Try the Bluetooth radio on a real BlueZ in a virtual machin
 	$(BIN)/python -m tests.bluez.guest
 
 .PHONY: coverage
-coverage: build postgres ## Measure which branches of each package the tests take: 90 % of each, half an hour
+coverage: build postgres monitoring-tools ## Measure which branches of each package the tests take: 90 % of each, half an hour
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest --timeout=600 tests/unit/fog_compute tests/integration/test_circuits.py \
 		tests/integration/test_seed_contract.py tests/integration/test_lending.py tests/integration/test_fog.py
@@ -106,7 +116,7 @@ fmt: $(VENV)/deps.stamp ## Format the code, apply safe fixes
 	$(BIN)/ruff format
 
 .PHONY: bench
-bench: $(VENV)/deps.stamp ## Measure, on optimised builds of their own, and draw docs/benchmarks.md
+bench: $(VENV)/deps.stamp monitoring-tools ## Measure, on optimised builds of their own, and draw docs/benchmarks.md
 	test -x $(VENV)/bench/bin/python || $(BIN)/uv venv --quiet $(VENV)/bench
 	FOG_BUILD_PROFILE=quick $(BIN)/uv pip install --quiet --python $(VENV)/bench/bin/python --no-cache ".[postgres,python]"
 	$(BIN)/python -m benches.report $(VENV)/bench/bin/python
