@@ -32,6 +32,26 @@ ELSEWHERE: Final[dict[str, str]] = {
 }
 """What their makers call the programs that Debian renamed."""
 
+TEMPLATES: Final = Path("/usr/share/prometheus/alertmanager")
+"""Where Debian's Alertmanager looks for its templates, without which it does not start."""
+
+_OWN_VIEW: Final = f"""#!/bin/sh
+# Debian's Alertmanager reads its templates below /usr/share alone. An unpacked one sees another
+# folder there: no other process does, and none stands between it and who started it.
+set -eu
+here=$(dirname "$(readlink -f "$0")")
+program=$here/prometheus-alertmanager
+test ! -e {TEMPLATES}/default.tmpl || exec "$program" "$@"
+rights=
+test "$(id -u)" = 0 || rights='--user --map-root-user'
+exec unshare $rights --mount sh -euc '
+    mount -t tmpfs none /usr/share
+    mkdir {TEMPLATES.parent}
+    ln -s "$0" {TEMPLATES}
+    exec "$@"
+' "$(dirname "$here")/share/prometheus/alertmanager" "$program" "$@"
+"""
+
 _NEEDED: Final = ("apt-get", "dpkg")
 _SECONDS: Final = 240
 
@@ -85,6 +105,23 @@ def unpack(packages: list[str], root: Path, folder: Path) -> None:
             _link(folder / program, root / "usr" / "bin" / program)
 
 
+def furnish(root: Path, folder: Path) -> None:
+    """Let an Alertmanager that was unpacked below `root` find its templates.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    if not (root / "usr" / "bin" / "prometheus-alertmanager").exists():
+        return
+    script = root / "usr" / "bin" / "prometheus-alertmanager-unpacked"
+    if not script.exists() or script.read_text("utf-8") != _OWN_VIEW:
+        script.write_text(_OWN_VIEW, "utf-8")
+        script.chmod(0o755)
+    link = folder / "prometheus-alertmanager"
+    if link.resolve() != script.resolve():
+        _link(link, script)
+
+
 def _apt(place: Path, *words: str) -> None:
     subprocess.run(
         [
@@ -118,6 +155,10 @@ def main(environment: Path) -> int:
         except (OSError, subprocess.SubprocessError) as error:
             _say(f"That failed: {error}")
         lacking = missing(folder)
+    try:
+        furnish(environment / "debian", folder)
+    except OSError as error:
+        _say(f"The unpacked Alertmanager will not start: {error}")
     if lacking:
         names = " ".join(lacking)
         _say(f"Tests of the monitoring will be skipped: missing are {names} (packages of Debian)")

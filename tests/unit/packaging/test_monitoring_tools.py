@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -91,3 +92,27 @@ def test_what_cannot_be_had_is_named_and_fails_nothing(
     last = capfd.readouterr().err.splitlines()[-1]
     for package in monitoring_tools.PACKAGES:
         assert package in last
+
+
+def test_unpacked_alertmanager_finds_its_templates(machine: Path, tmp_path: Path) -> None:
+    environment = tmp_path / "environment"
+    share = environment / "debian" / "usr" / "share" / "prometheus" / "alertmanager"
+    share.mkdir(parents=True)
+    (share / "default.tmpl").write_text("words of its own")
+    seen = monitoring_tools.TEMPLATES / "default.tmpl"
+    program(
+        environment / "debian" / "usr" / "bin", "prometheus-alertmanager", f'cat {seen}; echo "$@"'
+    )
+    monitoring_tools.main(environment)
+
+    told = subprocess.run(
+        [environment / "bin" / "prometheus-alertmanager", "--config.file=a b"],
+        env={"PATH": os.defpath},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    if told.stderr.startswith(("unshare:", "mount:")):
+        pytest.skip(f"this machine lets no process have mounts of its own: {told.stderr}")
+    assert (told.stdout, told.stderr) == ("words of its own--config.file=a b\n", "")
