@@ -142,6 +142,10 @@ docs: build ## Build the Rust reference and check that the pages match the code
 reference: build ## Write the pages of docs/reference anew, from the code
 	for page in packaging/*_reference.py; do $(BIN)/python $$page; done
 
+.PHONY: dashboards
+dashboards: $(VENV)/deps.stamp ## Write the dashboards of monitoring/grafana anew, from the code
+	$(BIN)/python -m monitoring.grafana.boards
+
 .PHONY: requirements
 requirements: $(VENV)/deps.stamp ## Pin the newest versions that pyproject.toml and requirements/dev.in allow
 	cd requirements && uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
