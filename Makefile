@@ -87,6 +87,11 @@ $(VENV)/interop.stamp: requirements/interop.txt $(VENV)/deps.stamp
 test-bluez: build ## Try the Bluetooth radio on a real BlueZ in a virtual machine: some ten minutes
 	$(BIN)/python -m tests.bluez.guest
 
+# Needs Debian's docker.io and mmdebstrap, and root; where they are not, it says so.
+.PHONY: compose-test
+compose-test: build ## Build the images and bring the stack up, on a container engine of its own: half an hour
+	COMPOSE_TEST=target/compose-test $(BIN)/pytest tests/compose/test_containers.py --capture=no
+
 .PHONY: coverage
 coverage: build postgres monitoring-tools ## Measure which branches of each package the tests take: 90 % of each, half an hour
 	$(BIN)/coverage erase

@@ -40,6 +40,11 @@ class Settings(BaseSettings):
     allow_remote: bool = Field(
         False, description="Let the HTTP interface bind an address that is not loopback."
     )
+    names: str = Field(
+        "",
+        description="Names under which the HTTP interface may be asked, A,B,…, beside its addresses"
+        " and what its certificate names: those of a proxy, or of a container.",
+    )
     tls_cert: Path | None = Field(
         None,
         description="Certificate of the HTTP interface, in PEM, with those that lead to its"
@@ -195,6 +200,14 @@ class Settings(BaseSettings):
     def _read_host(cls, text: str) -> str:
         try:
             return read_host(text)
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+
+    @field_validator("names")
+    @classmethod
+    def _read_names(cls, text: str) -> str:
+        try:
+            return ",".join(read_host(name) for name in text.split(",") if name.strip())
         except ConfigError as error:
             raise ValueError(str(error)) from error
 

@@ -23,6 +23,7 @@ FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
 HEADING = re.compile(r"^##+ (fog [a-z ]+)$", re.MULTILINE)
 TARGET = re.compile(r"^([a-z][a-z-]*):", re.MULTILINE)
 SETTING = re.compile(r"\bFOG_[A-Z][A-Z_]*\b")
+EXAMPLE = Path(__file__).resolve().parents[2] / ".env.example"
 METRIC = re.compile(r"\b(?:betanet|fog)_[a-z_]+_(?:total|seconds|bytes|status)\b")
 
 
@@ -136,12 +137,13 @@ def test_settings_exist(pages: dict[str, str], sources: dict[str, str]) -> None:
     built = {
         n for name, text in sources.items() if "packaging" in name for n in SETTING.findall(text)
     }
+    of_compose = set(SETTING.findall(EXAMPLE.read_text("utf-8")))
 
     unknown = {
         f"{name}: {setting}"
         for name, text in pages.items()
         for setting in SETTING.findall(text)
-        if setting not in fields | built | {TOKEN_FILE, *VARIABLES}
+        if setting not in fields | built | of_compose | {TOKEN_FILE, *VARIABLES}
     }
 
     assert unknown == set(), "\n".join(sorted(unknown))

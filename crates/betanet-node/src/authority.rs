@@ -61,6 +61,8 @@ pub const MEAN_DELAY: Duration = Duration::from_millis(15);
 pub struct AuthorityConfig {
     /// State folder.
     pub dir: PathBuf,
+    /// Where the network file goes, if not into the state folder, which has the key beside it.
+    pub net_file: Option<PathBuf>,
     /// The network's name.
     pub network: String,
     /// Nodes that the first consensus waits for.
@@ -275,7 +277,7 @@ impl Authority {
             one_operator: config.one_operator,
             http: [].into(),
         };
-        let net_file = state.join(NET_FILE);
+        let net_file = config.net_file.unwrap_or_else(|| state.join(NET_FILE));
         write_json(&net_file, &net)?;
         Ok(Self {
             state,

@@ -38,7 +38,7 @@ from fog_compute.server.renewal import Renewal
 from fog_compute.server.services import ServiceManager
 from fog_compute.server.tls import Tls, load_tls
 
-__all__ = ["main"]
+__all__ = ["main", "names_of"]
 
 _log = get_logger("fog_compute.server")
 
@@ -107,7 +107,7 @@ async def _serve(settings: Settings, listener: socket.socket, tls: Tls | None) -
             create_app(
                 services,
                 listeners=places * 3 // 4,  # the others are for who asks
-                names=frozenset if renewal is None else lambda: renewal.tls.names,
+                names=lambda: names_of(settings, None if renewal is None else renewal.tls),
                 on_ready=on_ready,
                 on_failure=on_failure,
             ),
@@ -139,6 +139,12 @@ async def _serve(settings: Settings, listener: socket.socket, tls: Tls | None) -
         for task in renewing:
             task.cancel()
     return 1 if crashed else 0
+
+
+def names_of(settings: Settings, tls: Tls | None) -> frozenset[str]:
+    """The names under which it is asked, beside its addresses."""
+    given = frozenset(filter(None, settings.names.split(",")))
+    return given if tls is None else given | tls.names
 
 
 def _why_not(failure: Exception | None) -> str:

@@ -107,6 +107,13 @@ def test_other_hosts_need_leave(monkeypatch: pytest.MonkeyPatch, host: str) -> N
     assert load_settings(host=host).host == host
 
 
+def test_names_are_read_as_hosts_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FOG_NAMES", " Backend ,, fog.example.,")
+    assert load_settings().names == "backend,fog.example"
+    with pytest.raises(ConfigError, match=r"setting names \(FOG_NAMES\): 'a b' is no host"):
+        load_settings(names="backend,a b")
+
+
 def test_local_net_listens_for_others_only_where_others_get() -> None:
     assert load_settings(listen="10.1.0.1").listen == "10.1.0.1"
     for wrong in ("127.0.0.1", "::1", "0.0.0.0", "::", "224.0.0.1", "10.1.0.1:80", "here"):

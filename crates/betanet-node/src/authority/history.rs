@@ -133,6 +133,7 @@ impl World {
     fn new() -> Self {
         let config = AuthorityConfig {
             dir: "unused".into(),
+            net_file: None,
             network: "test".into(),
             expect: NODES,
             epoch: Some(Duration::from_millis(LENGTH)),

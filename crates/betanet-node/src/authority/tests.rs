@@ -20,6 +20,7 @@ const DEADLINE: Duration = Duration::from_mins(1);
 pub(super) fn config(dir: PathBuf) -> AuthorityConfig {
     AuthorityConfig {
         dir,
+        net_file: None,
         network: NETWORK.into(),
         expect: 1,
         epoch: None,
@@ -74,6 +75,15 @@ async fn an_authority_starts_with_no_settings_that_it_could_not_sign() {
     }
     assert!(!dir.join(NET_FILE).exists(), "what nobody can use is not given out");
     Authority::open(delay(60)).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_network_file_goes_where_it_is_wanted_and_nowhere_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let (dir, shared) = (folder.path().join("authority"), folder.path().join("shared.json"));
+    Authority::open(AuthorityConfig { net_file: Some(shared.clone()), ..config(dir.clone()) }).await.unwrap();
+    assert_eq!(NETWORK, NetFile::read(&shared).unwrap().network);
+    assert!(!dir.join(NET_FILE).exists());
 }
 
 /// INV-LINK-69

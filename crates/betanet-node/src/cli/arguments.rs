@@ -186,6 +186,9 @@ pub(super) struct AuthorityArguments {
     /// State folder: key, descriptors, consensuses.
     #[arg(long)]
     pub(super) dir: PathBuf,
+    /// Where net.json is written, for who may not see the state folder [default: net.json in the state folder].
+    #[arg(long, value_name = "FILE")]
+    pub(super) net_file: Option<PathBuf>,
     /// The network's name.
     #[arg(long)]
     pub(super) network: String,

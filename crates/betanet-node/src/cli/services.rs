@@ -108,6 +108,7 @@ pub(super) async fn authority(arguments: AuthorityArguments) -> Result<(), Failu
     let shutdown = shutdown_signal(arguments.service.die_with_parent)?;
     let config = AuthorityConfig {
         dir: absolute(&arguments.dir)?,
+        net_file: arguments.net_file.as_deref().map(absolute).transpose()?,
         network: arguments.network,
         expect: usize::from(arguments.expect),
         epoch: arguments.epoch,

@@ -30,6 +30,7 @@ from fog_compute.errors import BackendError, ConfigError
 from fog_compute.hosts import may_ask
 from fog_compute.layout import HomeLayout
 from fog_compute.server.listener import BoundedServer, Connection, Listener, Places
+from fog_compute.server.process import names_of
 from fog_compute.server.renewal import Renewal
 from fog_compute.server.tls import Tls, load_tls
 from fog_compute.testing import ManualClock
@@ -126,6 +127,16 @@ def test_certificate_says_under_which_names_the_backend_is_asked(tmp_path: Path)
         "*.lab.example": False,
     }.items():
         assert may_ask(asked, "0.0.0.0", names.names) is may, asked  # what is bound
+
+
+def test_names_that_were_given_are_beside_those_of_the_certificate(tmp_path: Path) -> None:
+    """INV-API-14."""
+    given = load_settings(home=tmp_path, names="Backend,proxy.example")
+    tls = load_tls(*write_pair(tmp_path, "fog.example.org"), NOW)
+
+    assert names_of(given, None) == {"backend", "proxy.example"}
+    assert names_of(given, tls) == {"backend", "proxy.example", "fog.example.org"}
+    assert names_of(load_settings(home=tmp_path), None) == frozenset()
 
 
 @pytest.mark.parametrize(

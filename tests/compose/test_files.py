@@ -1,0 +1,299 @@
+"""The compose files: what they make of a machine, judged by what Compose itself reads in them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from typing import Any, Final
+
+import pytest
+
+from tests.compose.merged import BETANET, MAIN, ROOT, SECRETS, compose, merged
+
+OURS: Final = {"fog-compute": "docker/fog.Dockerfile", "fog-betanet": "docker/betanet.Dockerfile"}
+MOST_MEMORY: Final = 4 * 1024**3
+MOST_CPUS: Final = 1  # a limit above what a machine has is refused by the engine
+_PINNED: Final = re.compile(r"v?\d+\.\d+(\.\d+)?(-[a-z]+)?")
+
+Service = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def project() -> dict[str, Any]:
+    return merged()
+
+
+@pytest.fixture(scope="module")
+def services(project: dict[str, Any]) -> dict[str, Service]:
+    return dict(project["services"])
+
+
+@pytest.mark.parametrize("profiles", ["", "*"])
+@pytest.mark.parametrize("files", [[MAIN], [BETANET], [MAIN, BETANET]])
+def test_each_file_is_valid_alone_and_with_the_other(files: list[str], profiles: str) -> None:
+    done = compose(files, "config", "--quiet", profiles=profiles, **SECRETS)
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_there_is_one_of_everything_that_watches(services: dict[str, Service]) -> None:
+    images = Counter(service["image"].split(":")[0] for service in services.values())
+
+    for one in ("prom/prometheus", "grafana/grafana", "grafana/loki", "grafana/alloy"):
+        assert images[one] == 1, one
+    for name in merged([BETANET])["services"]:
+        assert name.startswith("betanet-"), f"{name} is not of the mixnet"
+
+
+def test_both_files_make_the_networks_themselves(project: dict[str, Any]) -> None:
+    networks = project["networks"]
+
+    assert {name: network["name"] for name, network in networks.items()} == {
+        "betanet": "betanet",
+        "fog-network": "fog-network",
+        "monitoring": "fog-monitoring",
+    }
+    assert not any(network.get("external") for network in networks.values())
+    (config,) = networks["betanet"]["ipam"]["config"]
+    assert list(config.values()) == ["172.30.0.0/16"]
+
+
+def test_the_mixnet_joins_a_monitoring_network_that_is_there() -> None:
+    networks = merged([BETANET], FOG_MONITORING_EXTERNAL="true")["networks"]
+
+    assert networks["monitoring"] == {"name": "fog-monitoring", "external": True, "ipam": {}}
+
+
+def test_no_two_services_take_one_port_of_the_machine(services: dict[str, Service]) -> None:
+    taken = Counter(
+        (port["published"], port["protocol"])
+        for service in services.values()
+        for port in service.get("ports", ())
+    )
+
+    assert set(taken.values()) == {1}, taken
+
+
+def test_ports_are_those_that_are_promised(services: dict[str, Service]) -> None:
+    ports = {
+        name: port["published"]
+        for name, service in services.items()
+        for port in service.get("ports", ())
+    }
+
+    assert ports == {
+        "backend": "8000",
+        "frontend": "3000",
+        "grafana": "3001",
+        "loki": "3100",
+        "prometheus": "9090",
+        "alertmanager": "9093",
+        "betanet-authority": "9000",
+        **{f"betanet-mixnode-{number}": f"900{number}" for number in range(1, 10)},
+    }
+
+
+@pytest.mark.parametrize("wanted", [None, "0.0.0.0"])
+def test_nothing_but_panel_and_backend_is_ever_bound_outside_loopback(wanted: str | None) -> None:
+    given = {} if wanted is None else {"FOG_PUBLISH_HOST": wanted}
+    for name, service in merged(**given)["services"].items():
+        for port in service.get("ports", ()):
+            follows = name in {"backend", "frontend"}
+            assert port["host_ip"] == (wanted or "127.0.0.1" if follows else "127.0.0.1"), name
+        assert "network_mode" not in service, name
+
+
+def test_every_service_is_bounded_watched_and_restarted(services: dict[str, Service]) -> None:
+    for name, service in services.items():
+        limits = service["deploy"]["resources"]["limits"]
+        assert 0 < int(limits["memory"]) <= MOST_MEMORY, name
+        assert 0 < limits["cpus"] <= MOST_CPUS, name
+        assert 0 < limits["pids"] <= 1024, name
+        assert service["restart"] == "unless-stopped", name
+        assert service["init"], name
+        check = service["healthcheck"]
+        assert check["test"][0] == "CMD", f"{name}: no shell has to be there for it"
+        assert check["retries"] > 1, name
+        assert {"interval", "timeout", "start_period"} <= check.keys(), name
+        options = service["logging"]["options"]
+        assert {"max-size", "max-file"} <= options.keys(), f"{name}: its log fills the disk"
+
+
+def test_every_service_has_the_least_rights(services: dict[str, Service]) -> None:
+    for name, service in services.items():
+        assert service["read_only"], name
+        assert service["cap_drop"] == ["ALL"], name
+        assert "cap_add" not in service, name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert not service.get("privileged"), name
+        assert re.fullmatch(r"\d+:\d+", service["user"]), name
+        # Alloy alone is root, who owns the engine's socket, without a single capability.
+        assert (service["user"].startswith("0:")) == (name == "alloy"), name
+        for tmpfs in service.get("tmpfs", ()):
+            assert "size=" in tmpfs, f"{name}: {tmpfs} may take all memory"
+        for volume in service.get("volumes", ()):
+            if volume["type"] == "bind":
+                assert volume["read_only"], f"{name}: {volume['source']}"
+
+
+def test_the_worker_sees_nothing_of_the_backend_but_the_keys_of_its_groups(
+    services: dict[str, Service],
+) -> None:
+    own = {volume["source"] for volume in services["backend"]["volumes"]}
+    seen = {volume["source"]: volume for volume in services["worker"]["volumes"]}
+
+    assert own & seen.keys() == {"fog-home", "betanet-net"}
+    assert all(seen[name]["read_only"] for name in ("fog-home", "betanet-net"))
+    assert "fog-network" not in services["worker"]["networks"], "where the databases are"
+    known = services["worker"]["environment"]
+    assert not any("PASSWORD" in name or "URL" in name for name in known)
+
+
+def test_keys_of_nodes_and_of_the_authority_are_each_their_own(
+    services: dict[str, Service],
+) -> None:
+    owners = Counter(
+        volume["source"]
+        for name, service in services.items()
+        if name.startswith("betanet-")
+        for volume in service["volumes"]
+        if volume["target"] == "/var/lib/betanet"
+    )
+
+    assert len(owners) == 10
+    assert max(owners.values()) == 1
+    for name, service in services.items():
+        for volume in service.get("volumes", ()):
+            if volume["source"] in {"betanet-net", "betanet-token"}:
+                assert volume.get("read_only", False) == (name != "betanet-authority"), name
+
+
+def test_images_are_pinned_and_ours_are_built_from_one_file_each(
+    services: dict[str, Service],
+) -> None:
+    for name, service in services.items():
+        repository, _, tag = service["image"].partition(":")
+        if repository in OURS:
+            assert service["build"]["dockerfile"] == OURS[repository], name
+        else:
+            assert _PINNED.fullmatch(tag), f"{name}: {service['image']}"
+            assert "build" not in service, name
+
+
+def test_the_first_designs_images_are_named_beside_those_that_replaced_them() -> None:
+    text = (ROOT / MAIN).read_text()
+
+    for image in ("prom/prometheus:v2.45.0", "grafana/grafana:10.1.0", "grafana/loki:2.9.0"):
+        assert image in text
+
+
+@pytest.mark.parametrize("missing", sorted(SECRETS))
+@pytest.mark.parametrize("given", [None, ""])
+def test_a_password_that_is_missing_or_empty_stops_the_start(
+    missing: str, given: str | None
+) -> None:
+    secrets = {name: value for name, value in SECRETS.items() if name != missing}
+    if given is not None:
+        secrets[missing] = given
+
+    done = compose([MAIN, BETANET], "config", "--quiet", **secrets)
+
+    assert done.returncode != 0
+    assert f"set {missing} in .env" in done.stderr
+
+
+def test_no_password_has_a_default() -> None:
+    texts = [(ROOT / name).read_text() for name in (MAIN, BETANET)]
+    used = {match for text in texts for match in re.findall(r"\$\{(\w*PASSWORD\w*)([^}]*)", text)}
+
+    assert {name for name, _ in used} == set(SECRETS)
+    assert all(how.startswith(":?") for _, how in used)
+    examples = (ROOT / ".env.example").read_text().splitlines()
+    assert {f"{name}=" for name in SECRETS} <= set(examples), "and no example has one"
+
+
+def test_retention_is_thirty_days_unless_it_is_said(services: dict[str, Service]) -> None:
+    def kept(project: dict[str, Any]) -> str:
+        (word,) = (one for one in project["prometheus"]["command"] if "retention.time" in one)
+        return str(word.partition("=")[2])
+
+    assert kept(services) == "30d"
+    assert kept(merged(PROMETHEUS_RETENTION_DAYS="7")["services"]) == "7d"
+
+
+def test_the_example_names_what_the_files_read_and_nothing_else() -> None:
+    of_compose = {"COMPOSE_FILE", "COMPOSE_PROFILES"}
+    texts = [(ROOT / name).read_text() for name in (MAIN, BETANET)]
+    read = {name for text in texts for name in re.findall(r"(?<!\$)\$\{(\w+)", text)}
+    lines = (ROOT / ".env.example").read_text().splitlines()
+    named = [line.partition("=")[0] for line in lines if line and not line.startswith("#")]
+
+    assert sorted(named) == sorted(read | of_compose)
+
+
+def test_the_example_says_what_holds_without_it(services: dict[str, Service]) -> None:
+    lines = (ROOT / ".env.example").read_text().splitlines()
+    pairs = (line.partition("=")[::2] for line in lines if line and not line.startswith("#"))
+    example = {name: value for name, value in pairs if not name.startswith("COMPOSE_")}
+
+    assert merged(**(example | SECRETS))["services"] == services
+
+
+def test_a_level_of_seven_hops_has_its_nodes(services: dict[str, Service]) -> None:
+    def roles(profile: str) -> Counter[str]:
+        nodes = (s for n, s in services.items() if n.startswith("betanet-mixnode-"))
+        return Counter(
+            node["environment"]["NODE_TYPE"]
+            for node in nodes
+            if not node.get("profiles") or profile in node["profiles"]
+        )
+
+    assert roles("") == {"entry": 1, "middle": 1, "exit": 1}
+    # An edge, five middles and an edge; and two edges more, so that one of each side may be away.
+    assert roles("full") == {"entry": 2, "middle": 5, "exit": 2}
+
+
+def test_scripts_of_the_images_can_be_run_and_are_in_them() -> None:
+    for name, dockerfile in (
+        ("fog-worker", "fog"),
+        ("betanet-node", "betanet"),
+        ("betanet-authority", "betanet"),
+    ):
+        assert os.access(ROOT / "docker" / name, os.X_OK), name
+        assert f"docker/{name}" in (ROOT / f"docker/{dockerfile}.Dockerfile").read_text()
+
+
+@pytest.mark.parametrize("name", sorted(OURS.values()))
+def test_dockerfiles_need_no_buildkit_and_end_as_nobody_special(name: str) -> None:
+    lines = (ROOT / name).read_text().splitlines()
+
+    assert not [line for line in lines if "--mount" in line or "<<" in line or "syntax=" in line]
+    assert [line for line in lines if line.startswith("USER ")] == ["USER 10001:10001"]
+    bases = {line.split()[1] for line in lines if line.startswith("FROM ")}
+    assert all(re.fullmatch(r"[a-z]+:([\d.]+-slim-bookworm|bookworm-slim)", base) for base in bases)
+
+
+def test_both_dockerfiles_begin_alike_so_that_an_engine_compiles_once() -> None:
+    def beginning(name: str) -> list[str]:
+        lines = (ROOT / name).read_text().splitlines()
+        first = next(number for number, line in enumerate(lines) if line.startswith("FROM "))
+        last = next(number for number, line in enumerate(lines) if "install -D" in line)
+        return lines[first : last + 1]
+
+    assert beginning("docker/fog.Dockerfile") == beginning("docker/betanet.Dockerfile")
+
+
+def test_whatever_the_dockerfiles_copy_reaches_the_engine() -> None:
+    kept = {
+        line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line[:1] == "!"
+    }
+    copied = {
+        word.split("/")[0]
+        for name in OURS.values()
+        for line in (ROOT / name).read_text().splitlines()
+        if line.startswith("COPY ") and "--from=" not in line
+        for word in line.split()[1:-1]
+    }
+
+    assert copied == kept
