@@ -1,0 +1,203 @@
+"""The alerts: accepted by Prometheus, tried on made-up series, told with what to do."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.unit.monitoring.rule_files import (
+    LISTS,
+    OF_TARGETS,
+    PROMETHEUS,
+    RULES,
+    TESTS,
+    Answers,
+    Mixed,
+    Recorded,
+    alerts,
+    rules,
+    series_of,
+)
+
+ALERTMANAGER = PROMETHEUS.parent / "alertmanager" / "alertmanager.yml"
+KEY = "/run/fog/metrics.key"
+NEWER = {"fallback_scrape_protocol", "metric_name_validation_scheme", "otlp", "scrape_protocols"}
+"""Keys that Prometheus has only since its third major, or shortly before."""
+
+
+def run(tool: str, *words: str | Path) -> None:
+    """Run a program of the monitoring; skip where it is missing."""
+    beside = Path(sys.executable).with_name(tool)
+    program = str(beside) if beside.exists() else shutil.which(tool)
+    if program is None:
+        pytest.skip(f"{tool} is not installed (make monitoring-tools)")
+    done = subprocess.run(
+        [program, *words], capture_output=True, check=False, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def kebab(name: str) -> str:
+    """CamelCase as the pages are called."""
+    return "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in name)[1:]
+
+
+def keys(value: Any) -> set[str]:
+    """All keys of a document, at any depth."""
+    if isinstance(value, dict):
+        return {str(key) for key in value}.union(*map(keys, value.values()))
+    if isinstance(value, list):
+        return set().union(*map(keys, value))
+    return set()
+
+
+@pytest.mark.parametrize("variant", ["alone", "betanet", "betanet-full"])
+def test_prometheus_accepts_its_configuration(variant: str, tmp_path: Path) -> None:
+    text = (PROMETHEUS / "prometheus.yml").read_text("utf-8")
+    (tmp_path / "key").write_text("a key")
+    assert KEY in text
+    (tmp_path / "prometheus.yml").write_text(text.replace(KEY, str(tmp_path / "key")))
+    shutil.copytree(PROMETHEUS / "rules", tmp_path / "rules")
+    shutil.copytree(PROMETHEUS / "targets" / variant, tmp_path / "targets")
+
+    run("promtool", "check", "config", tmp_path / "prometheus.yml")
+
+    assert keys(yaml.safe_load(text)) & NEWER == set()
+
+
+def test_rules_are_accepted_each_for_itself() -> None:
+    run("promtool", "check", "rules", *RULES, *LISTS)
+
+
+@pytest.mark.parametrize("path", TESTS, ids=[path.stem for path in TESTS])
+def test_alerts_fire_and_end_as_their_tests_say(path: Path) -> None:
+    run("promtool", "test", "rules", path)
+
+
+def test_alertmanager_accepts_its_configuration_with_and_without_a_webhook(tmp_path: Path) -> None:
+    run("amtool", "check-config", ALERTMANAGER)
+
+    hooked = tmp_path / "alertmanager.yml"
+    text = ALERTMANAGER.read_text("utf-8")
+    hooked.write_text(
+        f"{text}    webhook_configs:\n      - url: 'http://127.0.0.1:9/hook'\n"
+        "        send_resolved: true\n"
+    )
+    run("amtool", "check-config", hooked)
+    receivers = yaml.safe_load(hooked.read_text("utf-8"))["receivers"]
+    assert [list(receiver) for receiver in receivers] == [["name", "webhook_configs"]]
+
+
+def test_every_target_says_what_and_where_it_is() -> None:
+    config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text("utf-8"))
+    known = {}
+    for job in config["scrape_configs"]:
+        set_for_all = {each["target_label"] for each in job.get("relabel_configs", [])}
+        groups = list(job.get("static_configs", []))
+        for each in job.get("file_sd_configs", []):
+            for name in each["files"]:
+                for path in sorted((PROMETHEUS / "targets").glob(f"*/{Path(name).name}")):
+                    groups += yaml.safe_load(path.read_text("utf-8"))
+        assert groups != [], job["job_name"]
+        for group in groups:
+            assert {"service", "network", "instance"} <= set_for_all | set(group["labels"])
+            assert group["labels"].get("service", job["job_name"]) == job["job_name"]
+        known[job["job_name"]] = groups
+
+    for path in LISTS:
+        expected = {
+            rule["labels"]["service"]
+            for group in yaml.safe_load(path.read_text("utf-8"))["groups"]
+            for rule in group["rules"]
+        }
+        absent = set(known) - expected
+        assert expected <= set(known)
+        assert absent == (
+            {"betanet-mixnodes", "betanet-authority"} if path.parent.name == "alone" else set()
+        )
+
+
+def test_every_alert_says_what_it_is_and_what_to_do() -> None:
+    for alert in alerts():
+        assert alert.labels.keys() == {"severity"}, alert.name
+        assert alert.labels["severity"] in {"critical", "warning", "info"}
+        assert alert.annotations.keys() == {"summary", "description", "runbook_url"}, alert.name
+        base, page = alert.annotations["runbook_url"].rsplit("/", 1)
+        assert base == "{{ $externalLabels.runbooks }}"
+        assert page == f"{kebab(alert.name)}.md"
+
+
+def test_every_alert_is_seen_not_yet_firing_and_over() -> None:
+    seen: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for path in TESTS:
+        for test in yaml.safe_load(path.read_text("utf-8"))["tests"]:
+            fired: dict[str, set[str]] = defaultdict(set)
+            quiet: set[str] = set()
+            for check in test["alert_rule_test"]:
+                name = check["alertname"]
+                severities = {each["exp_labels"]["severity"] for each in check["exp_alerts"]}
+                if not severities and not fired[name]:
+                    quiet.add(name)
+                for severity in fired[name] - severities:
+                    seen[name, severity].add("over")
+                if name in quiet:
+                    fired[name] |= severities
+    found = {(alert.name, alert.labels["severity"]) for alert in alerts()}
+
+    assert set(seen) == found
+
+
+def tried() -> dict[str, frozenset[str]]:
+    """The labels of every metric in the tests of the rules, without the role of a node."""
+    found: dict[str, frozenset[str]] = {}
+    for path in TESTS:
+        for test in yaml.safe_load(path.read_text("utf-8"))["tests"]:
+            for each in test["input_series"]:
+                name, labels = series_of(each["series"])
+                own = frozenset(labels) - {"role"}
+                assert own >= OF_TARGETS, each["series"]
+                assert found.setdefault(name, own) == own, each["series"]
+    return found
+
+
+def recorded(metrics: dict[str, frozenset[str]]) -> dict[str, frozenset[str]]:
+    """``metrics`` and what rules record of them."""
+    known = dict(metrics)
+    for rule in rules():
+        if isinstance(rule, Recorded):
+            known[rule.name] = Answers(known).labels(rule.expr) or frozenset(rule.labels)
+    return known
+
+
+def test_the_sides_of_every_operation_have_the_same_labels() -> None:
+    known = recorded(tried())
+
+    for alert in alerts():
+        assert {"network", "service"} <= (Answers(known).labels(alert.expr) or set()), alert.name
+
+
+def test_sides_with_different_labels_are_told() -> None:
+    answers = Answers(
+        {"dropped": frozenset({"instance", "reason"}), "all": frozenset({"instance"})}
+    )
+
+    with pytest.raises(Mixed, match="reason"):
+        answers.labels("rate(dropped[5m]) / rate(all[5m]) > 0.1")
+    with pytest.raises(KeyError, match="direction"):
+        answers.labels('sum by (instance) (dropped{direction="in"})')
+    with pytest.raises(KeyError, match="reason"):
+        answers.labels("sum by (reason) (all)")
+    with pytest.raises(KeyError, match="other"):
+        answers.labels("sum(other)")
+    with pytest.raises(KeyError, match="reason"):
+        answers.labels("dropped and on (reason) all")
+    by = "sum by (instance) (rate({}[5m]))".format
+    assert answers.labels(f"{by('dropped')} / {by('all')} > 0.1") == frozenset({"instance"})
+    assert answers.labels("time() - all < 5") == frozenset({"instance"})
