@@ -13,7 +13,7 @@ from typing import Any, Final, get_args
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic.fields import FieldInfo
 
-from fog_compute.config import Settings
+from fog_compute.config import Settings, variable_of
 
 PAGE: Final = Path(__file__).resolve().parents[1] / "docs/reference/settings.md"
 
@@ -35,7 +35,7 @@ _BOUNDS: Final = ((Ge, "≥", "ge"), (Gt, ">", "gt"), (Le, "≤", "le"), (Lt, "<
 def page() -> str:
     """The whole page."""
     rows = [
-        f"| `FOG_{name.upper()}` | {_default(field)} | {_takes(field)} | {field.description} |"
+        f"| `{variable_of(name)}` | {_default(field)} | {_takes(field)} | {field.description} |"
         for name, field in Settings.model_fields.items()
     ]
     return INTRODUCTION + "\n".join(rows) + "\n"

@@ -1,15 +1,16 @@
 """The settings of a fog daemon: defaults, then the environment, then command line flags.
 
-Each setting ``x`` is read from the environment variable ``FOG_X``.
+Each setting ``x`` is read from the environment variable ``FOG_X``, but for `RETENTION`.
 """
 
 from __future__ import annotations
 
+import re
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from fog_compute.errors import ConfigError
@@ -19,9 +20,12 @@ from fog_compute.layout import MAX_BLOB_BYTES, HomeLayout, default_home, usable_
 from fog_compute.levels import PrivacyLevel
 from fog_compute.strategies import Strategy
 
-__all__ = ["HomeLayout", "Settings", "load_settings"]
+__all__ = ["HomeLayout", "Settings", "load_settings", "variable_of"]
+
+RETENTION: Final = "PROMETHEUS_RETENTION_DAYS"
 
 _TLS: Final = ("tls_cert", "tls_key")
+_HTTP_URL: Final = re.compile(r"https?://[!-~]+")
 _DEFAULT_NODE_COUNTS: Final = {"entry": 2, "middle": 6, "exit": 2}
 
 
@@ -185,6 +189,30 @@ class Settings(BaseSettings):
         description="Fingerprints of people, A,B,…, whose Bluetooth mesh ours is joined with"
         " through the mixnet; they have to name ours, too.",
     )
+    monitoring: bool = Field(
+        False,
+        description="Let `fog up` start Prometheus and Alertmanager, too, from the system's"
+        " packages.",
+    )
+    prometheus_port: int = Field(
+        9090, ge=0, le=65535, description="Port of that Prometheus; 0 takes any free one."
+    )
+    alertmanager_port: int = Field(
+        9093, ge=0, le=65535, description="Port of that Alertmanager; 0 takes any free one."
+    )
+    prometheus_retention_days: int = Field(
+        30,
+        ge=1,
+        le=3650,
+        # The name under which Docker's files know it as well.
+        validation_alias=AliasChoices(RETENTION, "prometheus_retention_days"),
+        description="Days that Prometheus keeps what it has seen.",
+    )
+    alert_webhook: SecretStr | None = Field(
+        None,
+        description="URL to which Alertmanager posts alerts that fire, and that no longer do; by"
+        " default nobody is told.",
+    )
     log_level: str = Field(
         "info",
         pattern="^(debug|info|warning|error)$",
@@ -210,6 +238,13 @@ class Settings(BaseSettings):
             return ",".join(read_host(name) for name in text.split(",") if name.strip())
         except ConfigError as error:
             raise ValueError(str(error)) from error
+
+    @field_validator("alert_webhook")
+    @classmethod
+    def _read_webhook(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and _HTTP_URL.fullmatch(url.get_secret_value()) is None:
+            raise ValueError("give a URL such as https://example.org/alerts")
+        return url
 
     @field_validator("listen")
     @classmethod
@@ -240,6 +275,11 @@ class Settings(BaseSettings):
         if self.database_url is not None:
             return self.database_url.get_secret_value()
         return self.layout.database
+
+
+def variable_of(name: str) -> str:
+    """The environment variable from which a setting is read."""
+    return RETENTION if name == RETENTION.lower() else f"FOG_{name.upper()}"
 
 
 def load_settings(**overrides: object) -> Settings:
@@ -311,7 +351,8 @@ def _names_relative_file(database_url: SecretStr | None) -> bool:
 def _explain(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_input=False)[0]
     name = ".".join(str(part) for part in first["loc"]) or "settings"
-    where = f"setting {name} (FOG_{name.upper()})"
+    name = name.lower()
+    where = f"setting {name} ({variable_of(name)})"
     match first["type"]:
         case "value_error":  # that is in our words already
             return f"{where}: {first['msg'].removeprefix('Value error, ')}"

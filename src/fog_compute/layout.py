@@ -201,6 +201,16 @@ class HomeLayout:
         return self.daemon / "mail"
 
     @property
+    def monitoring(self) -> Path:
+        """State and settings of the programs that watch this fog."""
+        return self.root / "monitoring"
+
+    @property
+    def metrics_key_file(self) -> Path:
+        """The API key with which Prometheus asks the backend, readable by its group, too."""
+        return self.monitoring / "metrics-key"
+
+    @property
     def logs(self) -> Path:
         """One log file per child process."""
         return self.root / "logs"

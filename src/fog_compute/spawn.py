@@ -16,7 +16,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final, NoReturn, TypeAlias
 
 from fog_compute.errors import FogError
 
@@ -24,6 +24,8 @@ __all__ = [
     "FOLDER",
     "Detached",
     "absolute_elements",
+    "become",
+    "bound_command",
     "child_environment",
     "let_go",
     "loader_environment",
@@ -89,6 +91,24 @@ def python_command(module: str, *arguments: str) -> list[str]:
     if not sys.executable:
         raise FogError("this Python does not know its own path: start `fog` by its whole path")
     return [sys.executable, "-P", "-m", module, *arguments]
+
+
+def bound_command(*command: str) -> list[str]:
+    """The command that runs a program which ends with this process, whatever that program is.
+
+    Raises:
+        FogError: the interpreter does not know where it lies.
+    """
+    return python_command("fog_compute.bound", str(os.getpid()), *command)
+
+
+def become(command: Sequence[str]) -> NoReturn:
+    """Turn this process into another program, which has its environment and open files.
+
+    Raises:
+        OSError: it cannot be started.
+    """
+    os.execv(command[0], list(command))  # noqa: S606  # as all here: no shell
 
 
 def child_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:

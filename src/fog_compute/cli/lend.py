@@ -102,6 +102,7 @@ def _start(
         net=layout.joined,
         port=0,
         workers=1,
+        monitoring=False,
         slots=slots,
         memory_mib=None if memory is None else parse_bytes(memory) // MIB,
     )

@@ -24,8 +24,16 @@ from typing import Final
 from fog_compute import spawn
 from fog_compute.cli.common import CommandError, note
 from fog_compute.cli.disk import disk_problems, nearest
+from fog_compute.cli.monitoring.programs import (
+    ALERTMANAGER,
+    NO_RULES,
+    PROMETHEUS,
+    find,
+    find_rules,
+    missing,
+)
 from fog_compute.clock import SystemClock
-from fog_compute.config import Settings
+from fog_compute.config import Settings, variable_of
 from fog_compute.errors import ConfigError
 from fog_compute.hosts import LOOPBACK_4, LOOPBACK_6, bind, is_loopback, loopback_like
 from fog_compute.kernel import limits_of, set_limits
@@ -244,6 +252,26 @@ def _file_size(settings: Settings) -> Iterator[str]:
             set_limits(resource.RLIMIT_FSIZE, hard, hard)
 
 
+def _monitoring(settings: Settings) -> Iterator[str]:
+    """The programs of others that watch, their ports, and the rules they go by."""
+    if not settings.monitoring:
+        return
+    needed = (PROMETHEUS, ALERTMANAGER)
+    if lacking := [program for program in needed if find(program) is None]:
+        yield missing(lacking)
+    if find_rules() is None:
+        yield NO_RULES
+    host = loopback_like(settings.host)
+    for name in ("prometheus_port", "alertmanager_port"):
+        port = getattr(settings, name)
+        try:
+            bind(host, port).close()
+        except OSError as error:
+            taken = error.errno == errno.EADDRINUSE
+            why = "is taken by another program" if taken else f"cannot be used ({error.strerror})"
+            yield f"port {port} on {host} {why}: set {variable_of(name)} to another one, or to 0"
+
+
 NEEDS: Final[Mapping[str, Check]] = {
     "network": _net,
     "address": _address,
@@ -253,6 +281,7 @@ NEEDS: Final[Mapping[str, Check]] = {
     "open files": _descriptors,
     "file size": _file_size,
     "/proc": _processes,
+    "monitoring": _monitoring,
 }
 """Every check of what a fog cannot run without, by what it looks at."""
 

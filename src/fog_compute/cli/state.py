@@ -27,7 +27,8 @@ class FogState(TypedDict):
     """The processes of a fog.
 
     ``troubles`` says by name why a worker can run no task now; ``restarts`` what ended by itself;
-    ``database_given`` whether a setting names the database, which is in the home folder otherwise.
+    ``database_given`` whether a setting names the database, which is in the home folder otherwise;
+    ``monitoring`` where Prometheus and Alertmanager answer, if they were asked for.
     """
 
     pid: int
@@ -38,6 +39,7 @@ class FogState(TypedDict):
     troubles: dict[str, str]
     restarts: NotRequired[dict[str, Restart]]
     database_given: NotRequired[bool]
+    monitoring: NotRequired[dict[str, str]]
 
 
 def read_fog_state(layout: HomeLayout) -> FogState | None:

@@ -17,6 +17,8 @@ from fog_compute import spawn
 from fog_compute.cli.children import Child, Event
 from fog_compute.cli.common import CommandError, note
 from fog_compute.cli.logs import keep_short
+from fog_compute.cli.monitoring.foreign import ForeignChild
+from fog_compute.cli.monitoring.system import Monitoring
 from fog_compute.cli.needs import find_betanet
 from fog_compute.cli.state import FogState, Restart
 from fog_compute.clock import SystemClock
@@ -25,6 +27,7 @@ from fog_compute.hosts import loopback_like
 from fog_compute.lifetime import hangup_counts
 from fog_compute.tasks.keyring import KeyringFile
 from fog_compute.text import one_line
+from fog_compute.threads import in_thread
 from fog_compute.writing import write_private
 
 __all__ = ["Report", "Supervisor", "net_times", "settings_environment"]
@@ -32,6 +35,8 @@ __all__ = ["Report", "Supervisor", "net_times", "settings_environment"]
 WORKERS_DRAIN_S: Final = 3.5
 BACKEND_DRAIN_S: Final = 4.3
 DRAIN_S: Final = 5.0
+WATCHERS_DRAIN_S: Final = 7.0
+"""Prometheus writes down what it has seen last; its log of that is whole without."""
 
 Report = Callable[[str, dict[str, object]], None]
 """Called with the name of an event and its fields."""
@@ -46,6 +51,7 @@ class Supervisor:
         Unless it ``asks``, it only lends: there are workers and no backend.
         """
         self._asks: Final = asks
+        self._monitoring: Monitoring | None = None
         self._settings: Final = settings
         self._layout: Final = settings.layout
         self._report: Final = report
@@ -102,11 +108,17 @@ class Supervisor:
         net = [self._net()] if self._settings.net is None else []
         backend = [self._backend()] if self._asks else []
         workers = [self._worker(index) for index in range(self._settings.workers)]
+        watchers: list[Child] = []
+        if self._settings.monitoring:
+            self._monitoring = Monitoring(self._settings, self._on_event)
+            watchers = self._monitoring.children()
         # The backend loads while the net starts, and joins it when it is there.
-        self._launch(group, [*net, *backend])
+        self._launch(group, [*net, *backend, *watchers])
         await self._await_ready(net)
+        if self._monitoring is not None and net:
+            await in_thread(self._monitoring.ask_net)
         self._launch(group, workers)
-        await self._await_ready([*backend, *workers])
+        await self._await_ready([*backend, *workers, *watchers])
         self._report("ready", {"url": self._url, "seconds": self._seconds()})
 
     def _launch(self, group: asyncio.TaskGroup, children: Sequence[Child]) -> None:
@@ -171,6 +183,7 @@ class Supervisor:
         environment = settings_environment(self._settings)
         if name != "backend":
             environment.pop("FOG_DATABASE_URL", None)  # with a password that is no other's business
+        environment.pop("FOG_ALERT_WEBHOOK", None)  # which is Alertmanager's alone
         return Child(name, command, self._layout.logs / f"{name}.log", environment, self._on_event)
 
     def _on_event(self, child: Child, event: Event) -> None:
@@ -180,6 +193,8 @@ class Supervisor:
                     self._url = str(event.get("url", ""))
                     # Started again, it listens where clients know it.
                     self._port = urlsplit(self._url).port or self._port
+                if self._monitoring is not None:
+                    self._monitoring.heard(child.name, event)
                 if child.restarts and not self._stop.is_set():
                     self._report("restarted", {"name": child.name, "pid": child.pid})
             case "trouble":
@@ -211,11 +226,13 @@ class Supervisor:
         began = time.monotonic()
         net = [child for child in self._children if child.name == "net"]
         backend = [child for child in self._children if child.name == "backend"]
-        workers = [child for child in self._children if child not in (*net, *backend)]
+        watchers = [child for child in self._children if isinstance(child, ForeignChild)]
+        workers = [child for child in self._children if child not in (*net, *backend, *watchers)]
         for group, limit in (
             (workers, WORKERS_DRAIN_S),
             (backend, BACKEND_DRAIN_S),
             (net, DRAIN_S),
+            (watchers, WATCHERS_DRAIN_S),
         ):
             await _end(group, began + limit)
         self._report("stopped", {"seconds": round(time.monotonic() - began, 1)})
@@ -237,6 +254,8 @@ class Supervisor:
             "restarts": self._restarts,
             "database_given": self._settings.database_url is not None,
         }
+        if self._monitoring is not None:
+            state["monitoring"] = dict(self._monitoring.urls)
         path = self._layout.state_file
         try:
             write_private(path, (json.dumps(state, indent=2) + "\n").encode(), lasting=False)

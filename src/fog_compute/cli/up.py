@@ -57,6 +57,12 @@ def up(
     exact_metrics: Annotated[
         bool, Parameter(negative=(), help="Let mix nodes export exact counters (for debugging).")
     ] = False,
+    monitoring: Annotated[
+        bool,
+        Parameter(
+            negative=(), help="Start Prometheus and Alertmanager, too, from the system's packages."
+        ),
+    ] = False,
     json: JsonFlag = False,
 ) -> int:
     """Start a local net, a backend and workers, and keep them running until Ctrl-C.
@@ -77,6 +83,7 @@ def up(
         epoch_s=None if epoch is None else parse_duration(epoch),
         mean_delay_ms=None if mean_delay is None else round(parse_duration(mean_delay) * 1000),
         exact_metrics=exact_metrics or None,
+        monitoring=monitoring or None,
     )
     with reporting(as_json=json) as report:
         _up(settings, report, detach=detach)
@@ -118,4 +125,6 @@ def _detach(settings: Settings, report: Report) -> None:
     words += net_times(settings)
     if settings.exact_metrics:
         words.append("--exact-metrics")
+    if settings.monitoring:
+        words.append("--monitoring")
     start_in_background(words, settings.layout, settings_environment(settings), report)

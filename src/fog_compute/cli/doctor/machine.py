@@ -46,7 +46,11 @@ _NEEDED_FOR: Final[Mapping[str, str]] = {
     "open files": "parts would fail once many files are open",
     "file size": "databases and logs would end in the middle",
     "/proc": "nobody can tell which process holds the home",
+    "monitoring": "nothing can watch the fog",
 }
+
+
+_WITH_PORTS: Final = frozenset({"address", "monitoring"})
 
 
 def versions() -> Iterator[Finding]:
@@ -77,8 +81,8 @@ def versions() -> Iterator[Finding]:
 def needs(settings: Settings, *, runs: bool) -> Iterator[Finding]:
     """What `fog up` looks at before it starts; a fog that ``runs`` has its port already."""
     for name, check in NEEDS.items():
-        if name == "address" and runs:
-            yield Finding(name, Verdict.SKIPPED, "the fog that runs here uses its port")
+        if name in _WITH_PORTS and runs:
+            yield Finding(name, Verdict.SKIPPED, "the fog that runs here uses its ports")
             continue
         texts = list(check(settings))
         for text in texts:
@@ -102,6 +106,8 @@ def _looked_at(name: str, settings: Settings) -> str:
             return _limit(resource.RLIMIT_NOFILE)
         case "file size":
             return _limit(resource.RLIMIT_FSIZE, format_bytes)
+        case "monitoring" if not settings.monitoring:
+            return "not asked for"
     return "as needed"
 
 

@@ -1,0 +1,1 @@
+"""Prometheus and Alertmanager beside a fog: the system's programs, on loopback."""

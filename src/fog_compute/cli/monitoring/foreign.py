@@ -1,0 +1,73 @@
+"""A child that is a program of others: it tells nothing, and is asked whether it is ready."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from fog_compute import spawn
+from fog_compute.cli.children import Child, Event
+
+__all__ = ["ForeignChild"]
+
+LOOK_S: Final = 0.1
+ANSWER_S: Final = 2.0
+_OK: Final = b" 200 "
+STATUS_BYTES: Final = 1024
+
+
+class ForeignChild(Child):
+    """Kept running as every child, and ready once its page for that answers.
+
+    It is tied to this process by the kernel alone: it reads no standard input. What it writes goes
+    to its log as it is.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: Callable[[], Sequence[str]],
+        log: Path,
+        environment: dict[str, str],
+        on_event: Callable[[Child, Event], None],
+        *,
+        ready_page: Callable[[], str],
+    ) -> None:
+        """``ready_page`` is the URL that it answers with 200 once it is ready."""
+        super().__init__(name, lambda: spawn.bound_command(*command()), log, environment, on_event)
+        self._ready_page: Final = ready_page
+
+    async def _listen(self, process: asyncio.subprocess.Process) -> None:
+        looking = asyncio.create_task(self._look(), name=f"{self.name}-ready")
+        try:
+            await super()._listen(process)
+        finally:
+            looking.cancel()
+
+    async def _look(self) -> None:
+        """Say that it is ready as soon as it is."""
+        while not await _answers(self._ready_page()):  # noqa: ASYNC110  # it cannot tell
+            await asyncio.sleep(LOOK_S)
+        self.ready.set()
+        self._on_event(self, {"event": "ready"})
+
+
+async def _answers(page: str) -> bool:
+    """Whether a page on this machine answers with 200."""
+    url = urlsplit(page)
+    try:
+        async with asyncio.timeout(ANSWER_S):
+            reader, writer = await asyncio.open_connection(url.hostname, url.port)
+            try:
+                writer.write(f"GET {url.path} HTTP/1.0\r\nHost: {url.netloc}\r\n\r\n".encode())
+                return _OK in await reader.read(STATUS_BYTES)
+            finally:
+                writer.close()
+                with contextlib.suppress(OSError):
+                    await writer.wait_closed()
+    except (OSError, TimeoutError):
+        return False

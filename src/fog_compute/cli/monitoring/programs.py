@@ -1,0 +1,86 @@
+"""The programs of others that watch a fog: where they are, and whence they come."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import sysconfig
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from fog_compute import spawn
+
+__all__ = [
+    "ALERTMANAGER",
+    "NODE_EXPORTER",
+    "NO_RULES",
+    "POSTGRES_EXPORTER",
+    "PROMETHEUS",
+    "REDIS_EXPORTER",
+    "Program",
+    "find",
+    "find_rules",
+    "missing",
+]
+
+
+class Program(NamedTuple):
+    """One of them.
+
+    Attributes:
+        part: the name of the process among those of a fog.
+        package: Debian's package, whose program has the same name.
+        upstream: what its makers call the program.
+    """
+
+    part: str
+    package: str
+    upstream: str
+
+
+PROMETHEUS: Final = Program("prometheus", "prometheus", "prometheus")
+ALERTMANAGER: Final = Program("alertmanager", "prometheus-alertmanager", "alertmanager")
+NODE_EXPORTER: Final = Program("node-exporter", "prometheus-node-exporter", "node_exporter")
+POSTGRES_EXPORTER: Final = Program(
+    "postgres-exporter", "prometheus-postgres-exporter", "postgres_exporter"
+)
+REDIS_EXPORTER: Final = Program("redis-exporter", "prometheus-redis-exporter", "redis_exporter")
+
+NO_RULES: Final = "the alert rules are not where this package keeps them: install fog-compute again"
+
+_SHARED: Final = Path("share/fog-compute/prometheus/rules")
+_CHECKOUT: Final = Path(__file__).resolve().parents[4]
+
+
+def find(program: Program) -> Path | None:
+    """A program on the search path, or else beside this Python; None if it is nowhere."""
+    path = spawn.absolute_elements(os.environ.get("PATH", ""))
+    beside = str(Path(sys.executable).parent) if sys.executable else ""
+    for folders in (path, beside):
+        for name in (program.package, program.upstream):
+            if folders and (found := shutil.which(name, path=folders)) is not None:
+                return Path(found)
+    return None
+
+
+def find_rules() -> Path | None:
+    """The folder of the alert rules: in the checkout that is installed, or where wheels put it."""
+    shares = [sysconfig.get_path("data")]
+    shares.append(sysconfig.get_path("data", sysconfig.get_preferred_scheme("user")))
+    places = [_CHECKOUT / "monitoring/prometheus/rules", *(Path(one) / _SHARED for one in shares)]
+    return next((place for place in places if any(place.glob("*.yml"))), None)
+
+
+def missing(lacking: Sequence[Program]) -> str:
+    """Say which programs are not here, and how they come here without starting by themselves."""
+    names = " and ".join(program.package for program in lacking)
+    packages = " ".join(program.package for program in lacking)
+    one = len(lacking) == 1
+    return (
+        f"{names} {'is' if one else 'are'} neither on the PATH nor beside this Python: run `apt-get"
+        f" install --no-install-recommends {packages}` as root, then `systemctl disable --now"
+        f" {packages}`, as Debian starts {'it' if one else 'them'} for all addresses; or leave out"
+        " --monitoring"
+    )
