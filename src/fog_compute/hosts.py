@@ -101,6 +101,8 @@ def may_ask(header: str, bound: str, names: Collection[str] = ()) -> bool:
 
     A page in a browser can make a name of its own point here; it cannot do so with an address, nor
     with one of the ``names`` that a certificate gives to this backend: ``*.`` stands for one label.
+    Nobody has a name without a dot in public: such names are what a network of containers calls its
+    own, and count where others than this machine are served.
     """
     parts = _WITH_PORT.fullmatch(header.strip())
     if parts is None:
@@ -113,7 +115,7 @@ def may_ask(header: str, bound: str, names: Collection[str] = ()) -> bool:
         return True
     if f"*.{host.partition('.')[2]}" in names:
         return True
-    return _address(host) is not None and not is_loopback(bound)
+    return not is_loopback(bound) and (_address(host) is not None or "." not in host)
 
 
 def url_of(host: str, port: int, *, scheme: str = "http") -> str:

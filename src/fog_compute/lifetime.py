@@ -102,12 +102,12 @@ def announce(event: str, **fields: str | float | bool | None) -> None:
         drop_output()
 
 
-def port_problem(host: str, port: int, error: OSError) -> str:
-    """Say in one line why a port cannot be used, and what to do."""
+def port_problem(host: str, port: int, error: OSError, *, flag: str = "--port") -> str:
+    """Say in one line why a port cannot be used, and what to do; ``flag`` chooses another."""
     if error.errno == errno.EADDRINUSE:
         return (
             f"port {port} on {host} is taken by another program:"
-            " stop it, or choose another port with --port"
+            f" stop it, or choose another port with {flag}"
         )
     return f"port {port} on {host} cannot be used: {error.strerror}"
 

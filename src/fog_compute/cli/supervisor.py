@@ -174,6 +174,7 @@ class Supervisor:
                 *("--kinds", self._settings.kinds),
                 *("--interpreters", str(self._layout.interpreters)),
                 *("--memory-mib", str(self._settings.memory_mib)),
+                *("--http-port", "0"),
                 *("--log-level", self._settings.log_level),
             ]
 

@@ -18,6 +18,7 @@ import contextlib
 import os
 import secrets
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -29,6 +30,7 @@ import betanet
 from fog_compute.descriptors import run_program, tell
 from fog_compute.errors import ChannelError, ConfigError, FogError
 from fog_compute.first import go_below_first_process
+from fog_compute.hosts import LOOPBACK_4, bind, read_host, url_of
 from fog_compute.layout import WORKER_HOME_BYTES, usable_home, whole_path
 from fog_compute.levels import PrivacyLevel
 from fog_compute.lifetime import (
@@ -36,12 +38,14 @@ from fog_compute.lifetime import (
     announce,
     die_with_parent,
     keep_files_private,
+    port_problem,
     raise_descriptor_limit,
     stop_event,
     undo_inherited_signals,
 )
 from fog_compute.locking import take_lock
 from fog_compute.observability import configure_logging
+from fog_compute.observability.serving import show_pages
 from fog_compute.reading import read_state
 from fog_compute.tasks import TaskKind
 from fog_compute.tasks.keyring import KeyringFile
@@ -67,11 +71,13 @@ class WorkerFile(msgspec.Struct, frozen=True):
         names: the worker's name at each level.
         pid: its process.
         slots: tasks that it runs at once.
+        http: where it shows `/health` and `/metrics`; empty if nowhere.
     """
 
     names: dict[PrivacyLevel, str]
     pid: int = 0
     slots: int = 0
+    http: str = ""
 
 
 class _Publisher:
@@ -157,6 +163,14 @@ def _parser() -> argparse.ArgumentParser:
         help="folder in which workers of one owner share the compiled interpreter of scripts",
     )
     parser.add_argument(
+        "--http-port",
+        type=_whole(0, 65535),
+        help="port for /health and /metrics; 0 for any free one, none by default",
+    )
+    parser.add_argument(
+        "--http-host", default=LOOPBACK_4, help="address to bind for them, by default loopback"
+    )
+    parser.add_argument(
         "--die-with-parent",
         action="store_true",
         help="end when the parent ends or closes this process's standard input",
@@ -202,8 +216,10 @@ async def _serve(options: argparse.Namespace) -> None:
     groups.load()
     stop = stop_event()
     async with AsyncExitStack() as opened:
+        listening = _listening(options, opened)
         channels = await _open_channels(options.home, options.net, opened)
-        names = write_state(options.home, settings)
+        http = "" if listening is None else url_of(*listening.getsockname()[:2])
+        names = write_state(options.home, settings, http)
         lifetime_s = settings.publish_s * OFFER_LIFETIME_PUBLICATIONS
         agent = WorkerAgent(
             [
@@ -215,8 +231,14 @@ async def _serve(options: argparse.Namespace) -> None:
             settings=settings,
             on_trouble=lambda reason: announce("trouble", reason=reason),
         )
+        if listening is not None:
+            from fog_compute.worker.metrics import pages_of  # slow; few have it without an owner
+
+            await opened.enter_async_context(
+                show_pages(listening, pages_of(agent.report, agent.tally))
+            )
         beside = (
-            asyncio.create_task(_announce_ready(agent)),
+            asyncio.create_task(_announce_ready(agent, http)),
             asyncio.create_task(_keep_report(agent, options.home)),
         )
         try:
@@ -251,9 +273,25 @@ async def _open_channels(
     return {level: task.result() for level, task in opening.items()}
 
 
-async def _announce_ready(agent: WorkerAgent) -> None:
+def _listening(options: argparse.Namespace, opened: AsyncExitStack) -> socket.socket | None:
+    """The socket for pages about the worker, which ``opened`` closes; None if none are wanted.
+
+    Raises:
+        ConfigError: the port cannot be used.
+    """
+    if options.http_port is None:
+        return None
+    host = read_host(options.http_host)
+    try:
+        return opened.enter_context(bind(host, options.http_port))
+    except OSError as error:
+        problem = port_problem(host, options.http_port, error, flag="--http-port")
+        raise ConfigError(problem) from error
+
+
+async def _announce_ready(agent: WorkerAgent, http: str) -> None:
     await agent.tried()
-    announce("ready")
+    announce("ready", **({"http": http} if http else {}))
 
 
 async def _keep_report(agent: WorkerAgent, home: Path) -> None:
@@ -301,7 +339,7 @@ def owned(home: Path) -> Iterator[None]:
         os.close(lock)
 
 
-def write_state(home: Path, settings: WorkerSettings) -> dict[PrivacyLevel, str]:
+def write_state(home: Path, settings: WorkerSettings, http: str = "") -> dict[PrivacyLevel, str]:
     """Write ``worker.json``; return the worker's names, which are drawn once and say nothing.
 
     None of them tells that another one is of the same worker.
@@ -311,7 +349,7 @@ def write_state(home: Path, settings: WorkerSettings) -> dict[PrivacyLevel, str]
     with contextlib.suppress(FileNotFoundError, msgspec.MsgspecError):
         names = msgspec.json.decode(read_state(path), type=WorkerFile).names
     names = {level: names.get(level) or f"worker-{secrets.token_hex(4)}" for level in PrivacyLevel}
-    state = WorkerFile(names=names, pid=os.getpid(), slots=settings.slots)
+    state = WorkerFile(names=names, pid=os.getpid(), slots=settings.slots, http=http)
     write_private(path, msgspec.json.encode(state))
     return names
 

@@ -28,6 +28,7 @@ from fog_compute.worker.release import Releases
 from fog_compute.worker.report import Listing, WorkerReport
 from fog_compute.worker.settings import WorkerSettings
 from fog_compute.worker.slots import Slots
+from fog_compute.worker.tally import Tally
 
 __all__ = ["WorkerAgent"]
 
@@ -101,6 +102,11 @@ class WorkerAgent:
     async def tried(self) -> None:
         """Return once it is known whether this machine can run tasks."""
         await self._slots.tried()
+
+    @property
+    def tally(self) -> Tally:
+        """What was done in its slots."""
+        return self._slots.tally
 
     def report(self) -> WorkerReport:
         """How the worker stands, for its owner."""

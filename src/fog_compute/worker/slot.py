@@ -48,6 +48,7 @@ from fog_compute.worker.protocol import (
     Refused,
     Run,
 )
+from fog_compute.worker.tally import Tally
 from fog_compute.worker.threads import beside
 from fog_compute.worker.workplace import (
     Workplace,
@@ -71,11 +72,15 @@ class RunnerSlot:
         place: where its tasks work.
     """
 
-    def __init__(self, folder: Path, cache: Path, memory_bytes: int = GIB) -> None:
+    def __init__(
+        self, folder: Path, cache: Path, memory_bytes: int = GIB, tally: Tally | None = None
+    ) -> None:
         """Let tasks work in ``folder``; runners keep compiled modules in ``cache``.
 
-        A task may have up to ``memory_bytes`` of memory.
+        A task may have up to ``memory_bytes`` of memory; ``tally`` counts the runners that are
+        killed.
         """
+        self._tally: Final = Tally() if tally is None else tally
         self.place: Final = Workplace(folder)
         self._cache: Final = cache.absolute()
         self._memory_bytes: Final = memory_bytes
@@ -215,8 +220,12 @@ class RunnerSlot:
             await asyncio.gather(exchange, watch, return_exceptions=True)
 
     async def kill(self, reason: str) -> None:
-        """End the runner, for a reason that the log tells; the next job gets a new one."""
+        """End the runner, for a reason that the log tells; the next job gets a new one.
+
+        It is one of `fog_compute.worker.tally.KILL_REASONS`.
+        """
         _log.info("runner.killed", reason=reason)
+        self._tally.killed(reason)
         await self._runner.end()
 
     async def close(self) -> None:

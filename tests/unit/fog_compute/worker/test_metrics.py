@@ -1,0 +1,202 @@
+"""What a worker shows of itself: each figure moves when that happens which it counts."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+import fog_compute
+from fog_compute.levels import PrivacyLevel
+from fog_compute.tasks import Limits
+from fog_compute.tasks.messages import FINISHED, LOST, Accepted, Cancel, Done
+from fog_compute.tasks.wire import encode
+from fog_compute.worker.agent import WorkerAgent
+from fog_compute.worker.metrics import pages_of, reasons_against
+from fog_compute.worker.report import Counts, Listing, WorkerReport
+from fog_compute.worker.tally import KILL_REASONS, RUN_BOUNDS_S, RunTimes, Tally
+
+from . import guests
+from .conftest import Requester, Start, handle_of
+
+REPORT = WorkerReport(
+    levels=(
+        Listing("worker-a", PrivacyLevel.PUBLIC, listed=True),
+        Listing("worker-b", PrivacyLevel.SECRET, reason="the directory is away"),
+    ),
+    groups=("own",),
+    kinds=("wasm",),
+    slots=5,
+    able=4,
+    running=3,
+    waiting=7,
+    queue=11,
+    memory_bytes=13,
+    walls=(),
+    trouble="no runner can be started",
+    cache_bytes=17,
+    cache_limit=19,
+    kept_bytes=23,
+    kept_limit=29,
+    counts=Counts(taken=31, finished=37, lost=41, returned=43, turned_away=47),
+)
+
+
+def samples(report: Callable[[], WorkerReport], tally: Tally) -> dict[str, float]:
+    """Every sample of the page, by its name with the labels' values behind it."""
+    shown = pages_of(report, tally)["/metrics"]()
+    assert shown.kind.startswith("text/plain; version=")
+    return {
+        " ".join((sample.name, *sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(shown.body.decode())
+        for sample in family.samples
+    }
+
+
+def of(agent: WorkerAgent) -> dict[str, float]:
+    return samples(agent.report, agent.tally)
+
+
+def health(report: WorkerReport) -> tuple[int, Any]:
+    shown = pages_of(lambda: report, Tally())["/health"]()
+    return shown.status, json.loads(shown.body)
+
+
+def test_report_is_shown_as_metrics() -> None:
+    """INV-MON-02."""
+    shown = samples(lambda: REPORT, Tally())
+    assert {
+        name: value for name, value in shown.items() if value and name.startswith("fog_worker_")
+    } == {
+        "fog_worker_slots running": 3,
+        "fog_worker_slots free": 1,
+        "fog_worker_slots unable": 1,
+        "fog_worker_waiting_attempts": 7,
+        "fog_worker_queue_capacity": 11,
+        "fog_worker_cache_bytes": 17,
+        "fog_worker_cache_limit_bytes": 19,
+        "fog_worker_kept_bytes": 23,
+        "fog_worker_kept_limit_bytes": 29,
+        "fog_worker_listed public": 1,
+        "fog_worker_attempts_total taken": 31,
+        "fog_worker_attempts_total finished": 37,
+        "fog_worker_attempts_total lost": 41,
+        "fog_worker_attempts_total returned": 43,
+        "fog_worker_attempts_total turned_away": 47,
+    }
+    assert shown[f"fog_build_info {fog_compute.__version__}"] == 1
+    assert {"process_cpu_seconds_total", "process_open_fds"} <= shown.keys()
+    # What has not happened is there as well, so that its first time is a change.
+    assert {f"fog_worker_runner_kills_total {reason}" for reason in KILL_REASONS} <= shown.keys()
+    assert {"fog_worker_listed secret", "fog_worker_run_seconds_count python"} <= shown.keys()
+
+
+def test_more_attempts_than_slots_are_not_shown_as_running() -> None:
+    shown = samples(lambda: msgspec.structs.replace(REPORT, able=2), Tally())
+    assert [shown[f"fog_worker_slots {state}"] for state in ("running", "free", "unable")] == [
+        2,
+        0,
+        3,
+    ]
+
+
+def test_run_times_fall_into_their_classes() -> None:
+    times = RunTimes()
+    for seconds in (0, RUN_BOUNDS_S[2], RUN_BOUNDS_S[2] * 1.01, RUN_BOUNDS_S[-1] + 1):
+        times.add(seconds)
+    assert times.up_to() == [1, 1, 2, 3, *[3] * (len(RUN_BOUNDS_S) - 4), 4]
+    assert times.total_s == pytest.approx(RUN_BOUNDS_S[2] * 2.01 + RUN_BOUNDS_S[-1] + 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reasons"),
+    [
+        ({}, []),
+        ({"able": 0}, ["no runner can be started"]),
+        ({"able": 0, "trouble": ""}, ["no slot can run tasks yet"]),
+        ({"levels": REPORT.levels[1:]}, ["the directory is away"]),
+        (
+            {"levels": (Listing("w", PrivacyLevel.PUBLIC),)},
+            ["the directory has no offer of this worker yet"],
+        ),
+    ],
+)
+def test_worker_is_well_where_tasks_can_reach_it_and_run(
+    changes: dict[str, Any], reasons: list[str]
+) -> None:
+    """INV-MON-02."""
+    report = msgspec.structs.replace(REPORT, **changes)
+    assert reasons_against(report) == reasons
+    assert health(report) == (
+        503 if reasons else 200,
+        {"status": "degraded" if reasons else "ok", "reasons": reasons},
+    )
+
+
+@pytest.mark.asyncio
+async def test_figures_move_with_what_a_worker_does(start: Start, requester: Requester) -> None:
+    """INV-MON-02."""
+    async with start(slots=1, queue=9) as running:
+        agent = running.agent
+        assert of(agent)["fog_worker_slots unable"] == 1
+        await agent.tried()
+        assert of(agent)["fog_worker_slots free"] == 1
+
+        hello = requester.submission(guests.HELLO)
+        await requester.run(hello)
+        shown = of(agent)
+        assert shown["fog_worker_attempts_total taken"] == 1
+        assert shown["fog_worker_attempts_total finished"] == 1
+        assert shown["fog_worker_run_seconds_count wasm"] == 1
+        assert shown["fog_worker_kept_bytes"] > 0
+        assert shown["fog_worker_cache_bytes"] > 0
+        assert shown["fog_worker_queue_capacity"] == 9
+        assert shown["fog_worker_listed any"] == shown["fog_worker_listed public"] == 1
+
+        long = requester.submission(guests.SAYS_AND_LOOPS)
+        assert isinstance(await requester.submit(long), Accepted)
+        await requester.until(handle_of(long), lambda status: status.log_tail == b"error")
+        waiting = requester.submission(guests.HELLO, "waits")
+        assert isinstance(await requester.submit(waiting), Accepted)
+        shown = of(agent)
+        assert shown["fog_worker_slots running"] == 1
+        assert shown["fog_worker_waiting_attempts"] == 1
+
+        assert await requester.ask(Cancel(handles=(handle_of(long),))) == Done()
+        await requester.until(handle_of(waiting), lambda status: status.state == FINISHED)
+        shown = of(agent)
+        assert shown["fog_worker_runner_kills_total cancelled"] == 1
+        assert shown["fog_worker_waiting_attempts"] == 0
+
+        slow = requester.submission(guests.SAYS_AND_LOOPS, limits=Limits(wall_s=0.2))
+        await requester.run(slow)
+        shown = of(agent)
+        assert shown["fog_worker_runner_kills_total timeout"] == 1
+        assert shown["fog_worker_run_seconds_sum wasm"] > 0
+
+        stranger = b"stranger" + encode(hello)
+        await requester.channel.request(requester.worker, stranger, reply_packets=1, timeout=5.0)
+        assert of(agent)["fog_worker_attempts_total turned_away"] == 1
+
+        lost = requester.submission(guests.SAYS_AND_LOOPS)
+        await requester.submit(lost)
+        await requester.until(handle_of(lost), lambda status: status.log_tail == b"error")
+        (slot,) = agent._slots
+        assert slot.pid is not None
+        os.kill(slot.pid, signal.SIGKILL)
+        await requester.until(handle_of(lost), lambda status: status.state == LOST)
+        shown = of(agent)
+        assert shown["fog_worker_attempts_total lost"] == 1
+        assert shown["fog_worker_runner_kills_total lost"] == 1
+
+        left = requester.submission(guests.SAYS_AND_LOOPS)
+        await requester.submit(left)
+        await requester.until(handle_of(left), lambda status: status.log_tail == b"error")
+        await agent.drain(0.0)
+        assert of(agent)["fog_worker_attempts_total returned"] == 1
