@@ -58,13 +58,20 @@ monitoring-tools: $(VENV)/deps.stamp ## Unpack Prometheus and its like into .ven
 	@$(BIN)/python packaging/monitoring_tools.py $(VENV)
 	$(call debian_package,redis-server,command -v redis-server >/dev/null,Tests on Redis)
 
+# What parses LogQL in the tests: a grammar, and nothing that is installed runs of itself (see the .npmrc there).
+.PHONY: logql
+logql: ## Fetch the grammar of LogQL for the tests, where Node is there
+	@cd monitoring/logql && { test node_modules/.package-lock.json -nt package-lock.json || { \
+		command -v node >/dev/null && command -v npm >/dev/null && npm ci --silent >/dev/null; }; } \
+	|| echo 'LogQL will not be parsed: node and npm are missing, or npm ci in monitoring/logql fails' >&2
+
 .PHONY: test
-test: build postgres monitoring-tools ## Run all tests but those that take minutes
+test: build postgres monitoring-tools logql ## Run all tests but those that take minutes
 	$(CARGO_TEST)
 	$(PYTEST)
 
 .PHONY: test-long
-test-long: build postgres monitoring-tools ## Run all tests, with long property searches
+test-long: build postgres monitoring-tools logql ## Run all tests, with long property searches
 	export PROPTEST_CASES=10000 && $(CARGO_TEST)
 	cargo test --locked --package betanet-sphinx -- --ignored
 	cargo test --locked --package betanet-mix --test bulk -- --ignored
@@ -93,7 +100,7 @@ compose-test: build ## Build the images and bring the stack up, on a container e
 	COMPOSE_TEST=target/compose-test $(BIN)/pytest tests/compose/test_containers.py --capture=no
 
 .PHONY: coverage
-coverage: build postgres monitoring-tools ## Measure which branches of each package the tests take: 90 % of each, half an hour
+coverage: build postgres monitoring-tools logql ## Measure which branches of each package the tests take: 90 % of each, half an hour
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest --timeout=600 tests/unit/fog_compute tests/integration/test_circuits.py \
 		tests/integration/test_seed_contract.py tests/integration/test_lending.py tests/integration/test_fog.py
@@ -161,8 +168,8 @@ requirements: $(VENV)/deps.stamp ## Pin the newest versions that pyproject.toml 
 .PHONY: clean
 clean: ## Remove everything that was built
 	rm -rf $(VENV) target dist build packaging/data src/betanet/_core.*.so .mypy_cache .ruff_cache .pytest_cache \
-		.hypothesis .import_linter_cache .coverage*
-	find src tests packaging examples -name __pycache__ -type d -prune -exec rm -rf {} +
+		monitoring/logql/node_modules .hypothesis .import_linter_cache .coverage*
+	find src tests packaging examples monitoring -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Debian's Python may lack ensurepip, and refuses to install outside an environment: the environment is then made
 # without pip and filled from outside.

@@ -17,6 +17,9 @@ from monitoring.grafana.boards.shapes import (
 )
 
 _NODES = 'instance=~"$instance", role=~"$role"'
+_DROPPED = 'instance:betanet_packets_dropped:rate5m{instance=~"$instance"}'
+"""Recorded beside the rules, without what is no packet; it has no role."""
+
 _COARSE = (
     "Nodes step their counters by 1,000 once a minute, unless they are told to count exactly: "
     "so over 5 minutes, and what is less shows as 0. "
@@ -77,10 +80,12 @@ def _figures() -> list[AnyPanel]:
         ),
         figure(
             "Dropped (below 10 % is good)",
-            _COARSE + "Packets dropped for each that was accepted. The panel on reasons says why.",
+            _COARSE
+            + "Of the packets that nodes accepted or dropped, those that they dropped; peers "
+            "that were refused do not count. The panel on reasons says why.",
             Query(
-                f"sum(rate(betanet_packets_dropped_total{{{_NODES}}}[5m]))"
-                f" / sum(rate(betanet_packets_processed_total{{{_NODES}}}[5m]))"
+                f"sum({_DROPPED}) / (sum({_DROPPED})"
+                f" + sum(rate(betanet_packets_processed_total{{{_NODES}}}[5m])))"
             ),
             unit="percentunit",
             steps=((None, GREEN), (0.05, YELLOW), (0.1, RED)),

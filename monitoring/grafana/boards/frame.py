@@ -37,15 +37,15 @@ def choice_of_lines(name: str, label: str) -> boards.QueryVariable:
     query: dict[str, object] = {
         "label": name, "refId": f"variable-{name}", "stream": "", "type": 1,
     }  # fmt: skip
+    chosen = _every(boards.QueryVariable(name).label(label).datasource(LINES).query(query))
     # Loki refuses a query all of whose matchers could be empty.
-    return _every(boards.QueryVariable(name).label(label).datasource(LINES).query(query), ".+")
+    return chosen.all_value(".+")
 
 
-def _every(variable: boards.QueryVariable, every: str = ".*") -> boards.QueryVariable:
+def _every(variable: boards.QueryVariable) -> boards.QueryVariable:
     return (
         variable.multi(True)
         .include_all(True)
-        .all_value(every)
         .current(dashboard.VariableOption(selected=True, text=["All"], value=["$__all"]))
         .refresh(dashboard.VariableRefresh.ON_TIME_RANGE_CHANGED)
         .sort(dashboard.VariableSort.ALPHABETICAL_ASC)

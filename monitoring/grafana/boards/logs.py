@@ -20,8 +20,8 @@ from monitoring.grafana.boards.shapes import (
 )
 
 _CHOSEN = 'service=~"$service", node=~"$node"'
-_WRONG = 'level=~"warning|error"'
-_COLOURS = {"debug": BLUE, "info": GREEN, "warning": ORANGE, "error": RED}
+_WRONG = 'level=~"warn|error"'
+_COLOURS = {"debug": BLUE, "info": GREEN, "warn": ORANGE, "error": RED}
 
 
 def dashboard() -> model.Dashboard:
@@ -56,9 +56,9 @@ def _counts() -> list[AnyPanel]:
         ),
         figure(
             "Warnings in this time (few is good)",
-            "Lines of the level `warning`: something went wrong and was dealt with.",
+            "Lines of the level `warn`: something went wrong and was dealt with.",
             Query(
-                f'sum(count_over_time({{{_CHOSEN}, level="warning"}}[$__range])) or vector(0)',
+                f'sum(count_over_time({{{_CHOSEN}, level="warn"}}[$__range])) or vector(0)',
                 lines=True,
                 instant=True,
             ),

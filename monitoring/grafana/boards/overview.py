@@ -56,11 +56,7 @@ def _figures() -> list[AnyPanel]:
             "Messages delivered, 1 d (99 % or more is good)",
             "Share of the messages handed to the mixnet that were acknowledged before they "
             "expired. Empty where none was sent. The dashboard on messaging says what was lost.",
-            Query(
-                'sum(increase(fog_messages_total{outcome="acknowledged"}[1d]))'
-                " / sum(increase(fog_messages_total[1d]))",
-                instant=True,
-            ),
+            Query("1 - max(service:fog_messages_undelivered:ratio_rate1d)"),
             unit="percentunit",
             steps=((None, RED), (0.98, ORANGE), (0.99, GREEN)),
             runbooks=("DeliveryBudgetBurnFast",),
