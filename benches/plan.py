@@ -23,7 +23,7 @@ from fog_compute.clock import SystemClock
 from fog_compute.coordinator.open_work import OpenWork
 from fog_compute.coordinator.registry import WorkerRegistry
 from fog_compute.coordinator.sessions import Tempo
-from fog_compute.observability.metrics import Metrics
+from fog_compute.observability.metrics import Registry, TaskMetrics
 from fog_compute.store import Reported, Settled, Store
 from fog_compute.tasks import TaskResult, TaskSpec
 from fog_compute.vpn.directory import WorkerOffer
@@ -66,7 +66,7 @@ async def measure(folder: Path, length: int) -> dict[str, float]:
             fog=fog,
             tempo=Tempo(),
             clock=SystemClock(),
-            metrics=Metrics(),
+            metrics=TaskMetrics(Registry()),
             changed=lambda: None,
         )
         begun_at = time.monotonic()

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from fog_compute.cli.problems import OWN_PROBLEMS
 from fog_compute.config import Settings
-from fog_compute.scopes import Scope
+from fog_compute.scopes import Scope, enough
 from fog_compute.server import access
 from fog_compute.server.app import create_app
 from fog_compute.server.problem_types import PROBLEMS
@@ -71,7 +71,10 @@ def problems() -> str:
 def scopes() -> str:
     """The page of what each scope allows, and what each route needs."""
     allowed = [f"| `{scope}` | {scope.allowed} |" for scope in Scope]
-    needed = {route: f"`{scope}`" for route, scope in access.ROUTES.items()}
+    needed = {
+        route: " or ".join(f"`{one}`" for one in enough(scope))
+        for route, scope in access.ROUTES.items()
+    }
     needed.update(dict.fromkeys(access.ANY_KEY, "any"))
     needed.update(dict.fromkeys(access.OPEN, "none"))
     routes = [

@@ -24,7 +24,7 @@ __all__ = ["HomeLayout", "Settings", "load_settings", "variable_of"]
 
 RETENTION: Final = "PROMETHEUS_RETENTION_DAYS"
 
-_TLS: Final = ("tls_cert", "tls_key")
+_FILES: Final = ("tls_cert", "tls_key", "metrics_key_file")
 _HTTP_URL: Final = re.compile(r"https?://[!-~]+")
 _DEFAULT_NODE_COUNTS: Final = {"entry": 2, "middle": 6, "exit": 2}
 
@@ -150,6 +150,11 @@ class Settings(BaseSettings):
         ge=1024,
         le=MAX_BLOB_BYTES,
         description="Largest request body that the backend accepts.",
+    )
+    metrics_key_file: Path | None = Field(
+        None,
+        description="File in which the backend keeps a key of the scope metrics, for Prometheus:"
+        " made and renewed by itself, and readable by the file's group.",
     )
     rate_limit: int = Field(
         30_000, ge=1, le=10_000_000, description="Requests that one API key may make in a minute."
@@ -313,7 +318,7 @@ def load_settings(**overrides: object) -> Settings:
     home = usable_home(settings.home)
     blobs = None if settings.blobs is None else whole_path(settings.blobs)
     net = _joined(home) if settings.net is None else whole_path(settings.net)
-    files = {name: _file_of_child(name, getattr(settings, name)) for name in _TLS}
+    files = {name: _file_of_child(name, getattr(settings, name)) for name in _FILES}
     return settings.model_copy(update={"home": home, "net": net, "blobs": blobs, **files})
 
 

@@ -10,13 +10,14 @@ from pathlib import Path
 __all__ = ["destroy", "sync", "write_private"]
 
 
-def write_private(path: Path, data: bytes, *, lasting: bool = True) -> None:
+def write_private(path: Path, data: bytes, *, lasting: bool = True, mode: int = 0o600) -> None:
     """Put a file in the place of ``path``, for its owner alone; it is on disk when this returns.
 
     Args:
         path: where; its folder exists.
         data: all of it.
         lasting: whether it has to survive a power cut.
+        mode: who may read it, where that is not its owner alone.
 
     Raises:
         OSError: it cannot be written; what was there before still is.
@@ -25,6 +26,7 @@ def write_private(path: Path, data: bytes, *, lasting: bool = True) -> None:
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         try:
+            os.fchmod(descriptor, mode)
             with open(descriptor, "wb", closefd=False) as file:
                 file.write(data)
             if lasting:

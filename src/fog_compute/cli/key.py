@@ -43,7 +43,7 @@ def create(
 
     Whoever has it asks this backend with it in FOG_KEY, and the backend's address in FOG_URL.
 
-    For example: `fog key create prometheus --scope read --expires never`
+    For example: `fog key create prometheus --scope metrics --expires never`
     """
     wanted: dict[str, object] = {"name": name, "scopes": sorted(set(scope))}
     if expires != NEVER:

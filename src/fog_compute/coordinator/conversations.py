@@ -27,7 +27,7 @@ from fog_compute.errors import (
     StoreUnusable,
 )
 from fog_compute.observability import get_logger
-from fog_compute.observability.metrics import Metrics
+from fog_compute.observability.metrics import TaskMetrics
 from fog_compute.store import Failed
 from fog_compute.tasks import AttemptState, Fault
 from fog_compute.tasks.messages import FINISHED, RUNNING, UNKNOWN, AttemptStatus, Busy, Rejected
@@ -65,7 +65,7 @@ class Conversations:
         fog: WorkerRegistry,
         exchange: Exchange,
         clock: Clock,
-        metrics: Metrics,
+        metrics: TaskMetrics,
     ) -> None:
         """Say nothing yet."""
         self._work: Final = work

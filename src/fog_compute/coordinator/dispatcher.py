@@ -27,7 +27,7 @@ from fog_compute.coordinator.registry import WorkerRegistry
 from fog_compute.coordinator.sessions import Errand, Session, Tempo
 from fog_compute.errors import FogError, StoreAway, StoreError
 from fog_compute.observability import get_logger
-from fog_compute.observability.metrics import Metrics
+from fog_compute.observability.metrics import TaskMetrics
 from fog_compute.store import Store
 from fog_compute.tasks.keyring import Keys
 from fog_compute.text import one_line
@@ -59,7 +59,7 @@ class Dispatcher:
         keys: Keys,
         tempo: Tempo,
         clock: Clock,
-        metrics: Metrics,
+        metrics: TaskMetrics,
     ) -> None:
         """Nothing happens before :meth:`run`."""
         self._store: Final = store

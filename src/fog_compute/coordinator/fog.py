@@ -17,7 +17,7 @@ from fog_compute.coordinator.placement import Decision, Requirements
 from fog_compute.coordinator.registry import Shortfall, WorkerRegistry
 from fog_compute.coordinator.sessions import Tempo
 from fog_compute.errors import NoWorker
-from fog_compute.observability.metrics import Metrics
+from fog_compute.observability.metrics import Registry, TaskMetrics
 from fog_compute.store import Cancelled, Conflict, Store
 from fog_compute.tasks import WAITING_TASK_STATES, Attempt, Task, TaskSpec
 from fog_compute.tasks.keyring import Keys
@@ -39,7 +39,7 @@ class FogCoordinator:
         keys: Keys,
         tempo: Tempo | None = None,
         clock: Clock | None = None,
-        metrics: Metrics | None = None,
+        metrics: TaskMetrics | None = None,
     ) -> None:
         """Nothing happens before :meth:`run`."""
         self._store: Final = store
@@ -54,7 +54,7 @@ class FogCoordinator:
             keys=keys,
             tempo=self._tempo,
             clock=self._clock,
-            metrics=Metrics() if metrics is None else metrics,
+            metrics=TaskMetrics(Registry()) if metrics is None else metrics,
         )
         self._work: Final = self._dispatcher.work
 

@@ -26,7 +26,7 @@ from fog_compute.coordinator.sessions import Planned, Session, Tempo, polls_of, 
 from fog_compute.errors import StoreError
 from fog_compute.levels import PrivacyLevel
 from fog_compute.observability import get_logger
-from fog_compute.observability.metrics import Metrics
+from fog_compute.observability.metrics import TaskMetrics
 from fog_compute.store import Change, Conflict, Declined, Store
 from fog_compute.store.echo import Heard
 from fog_compute.tasks import Attempt, AttemptState, Task, TaskSpec
@@ -76,7 +76,7 @@ class OpenWork:
         fog: WorkerRegistry,
         tempo: Tempo,
         clock: Clock,
-        metrics: Metrics,
+        metrics: TaskMetrics,
         changed: Callable[[], None],
     ) -> None:
         """Know nothing yet; see :meth:`recover`. ``changed`` is called when a plan may change."""
@@ -402,7 +402,7 @@ class OpenWork:
 
     def _end_task(self, task: Task) -> None:
         duration = ((task.finished_at or task.updated_at) - task.created_at).total_seconds()
-        self._metrics.task_duration.labels(task.spec.privacy.value, task.state.value).observe(
+        self._metrics.duration.labels(task.spec.privacy.value, task.state.value).observe(
             max(0.0, duration)
         )
         _log.info("task.ended", state=task.state.value, privacy=task.spec.privacy.value)

@@ -26,6 +26,7 @@ from fog_compute.coordinator.placement import (
 )
 from fog_compute.levels import PrivacyLevel
 from fog_compute.observability import get_logger
+from fog_compute.observability.metrics import TaskMetrics
 from fog_compute.strategies import Strategy
 from fog_compute.tasks import AttemptState
 from fog_compute.vpn.directory import WorkerDirectory, WorkerOffer
@@ -119,6 +120,7 @@ class WorkerRegistry:
         rng: Random | None = None,
         strategy: Strategy | None = None,
         near: frozenset[str] = frozenset(),
+        metrics: TaskMetrics | None = None,
     ) -> None:
         """Start with no worker known.
 
@@ -128,12 +130,14 @@ class WorkerRegistry:
             rng: source of all draws.
             strategy: how to rank where a task does not say, in place of each level's own.
             near: groups whose workers count as near for ``proximity``.
+            metrics: counts workers that fall silent.
         """
         self._directory: Final = directory
         self._clock: Final = SystemClock() if clock is None else clock
         self._rng: Final = secrets.SystemRandom() if rng is None else rng
         self._strategy: Final = strategy
         self._near: Final = near
+        self._metrics: Final = metrics
         self._known: Final[dict[str, _Known]] = {}
         self._leased: Final[Counter[tuple[str, PrivacyLevel]]] = Counter()
         self._turns = 0
@@ -316,6 +320,8 @@ class WorkerRegistry:
     def note_silence(self, name: str, level: PrivacyLevel) -> None:
         """The worker did not answer: give it nothing new for a while, longer each time."""
         if seen := self._seen(name, level):
+            if not seen.silent and self._metrics is not None:
+                self._metrics.worker_losses.inc()
             seen.silent_until = self._clock.now() + SILENT.delay(seen.silent)
             seen.silent += 1
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from starlette.routing import compile_path
 
-from fog_compute.scopes import Scope
+from fog_compute.scopes import Scope, enough
 
 __all__ = [
     "ANY_KEY",
@@ -47,7 +47,7 @@ ANY_KEY: Final[frozenset[Route]] = frozenset({("GET", LOGIN), ("DELETE", LOGIN)}
 
 ROUTES: Final[Mapping[Route, Scope]] = {
     ("GET", "/ready"): Scope.READ,
-    ("GET", "/metrics"): Scope.READ,
+    ("GET", "/metrics"): Scope.METRICS,
     ("GET", "/openapi.json"): Scope.READ,
     ("HEAD", "/openapi.json"): Scope.READ,
     ("GET", "/api/v1/status"): Scope.READ,
@@ -172,8 +172,10 @@ def add_security(document: dict[str, Any]) -> None:
 
 def _security(route: Route) -> list[dict[str, list[str]]]:
     scope = scope_of(route)
-    roles = [] if scope is None else [str(scope)]
-    by_cookie = {"login": roles}
-    if route[0] not in {"GET", "HEAD"}:
-        by_cookie["csrf"] = []
-    return [{"key": roles}, by_cookie]
+    ways: list[dict[str, list[str]]] = []
+    for roles in [[]] if scope is None else [[str(one)] for one in enough(scope)]:
+        by_cookie: dict[str, list[str]] = {"login": roles}
+        if route[0] not in {"GET", "HEAD"}:
+            by_cookie["csrf"] = []
+        ways += [{"key": roles}, by_cookie]
+    return ways

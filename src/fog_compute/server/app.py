@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import datetime
 from typing import Final
 
 from fastapi import FastAPI
@@ -18,6 +21,10 @@ from fog_compute.server.callers import Callers
 from fog_compute.server.details import Details
 from fog_compute.server.feed import Feed
 from fog_compute.server.gate import Gate
+from fog_compute.server.gathering import Gathering
+from fog_compute.server.home import name_of_home
+from fog_compute.server.loop_lag import LoopLag
+from fog_compute.server.metrics_key import keep_metrics_key
 from fog_compute.server.middleware import Counting
 from fog_compute.server.openapi import ALWAYS, FogApi, operation_id
 from fog_compute.server.problems import install_problems
@@ -57,6 +64,7 @@ def create_app(
     *,
     listeners: int = LISTENERS,
     names: Callable[[], frozenset[str]] = frozenset,
+    certificate_ends: Callable[[], datetime | None] = lambda: None,
     on_ready: Callable[[], None] = lambda: None,
     on_failure: Callable[[Exception], None] = lambda _: None,
 ) -> FastAPI:
@@ -66,12 +74,14 @@ def create_app(
         services: what the routes use; not started yet.
         listeners: how many may listen to events at a time.
         names: gives those under which it is asked, beside its addresses.
+        certificate_ends: gives the moment at which its certificate expires; None without TLS.
         on_ready: called when all services are up.
         on_failure: called with what kept them, or ``on_ready``, from it.
     """
     settings = services.settings
     rates = Rates(settings.rate_limit, services.clock)
     feed = Feed(lambda: services.get_service("store").events, services.clock, listeners)
+    lag = LoopLag(asyncio.sleep, time.monotonic)
 
     async def browsers() -> WebLinks | None:
         return (await services.get_service("messaging").people()).browsers
@@ -86,9 +96,14 @@ def create_app(
                     rates.share(await stack.enter_async_context(shared_counts(url)))
                 await stack.enter_async_context(services)
                 await stack.enter_async_context(feed.running(services.unless_stopping))
-                app.state.callers = await stack.enter_async_context(
+                callers = await stack.enter_async_context(
                     Callers(token, lambda: services.get_service("store").keys, services.clock)
                 )
+                if (file := settings.metrics_key_file) is not None:
+                    home = name_of_home(settings.layout.backend_file)
+                    await keep_metrics_key(file, callers, services.clock, home)
+                app.state.callers = callers
+                await stack.enter_async_context(lag.watched())
                 on_ready()
             except Exception as error:
                 on_failure(error)
@@ -106,7 +121,7 @@ def create_app(
         responses=ALWAYS,
         middleware=[
             Middleware(Stopping, stopping=lambda: services.stopping),
-            Middleware(Counting, metrics=services.metrics),
+            Middleware(Counting, metrics=services.metrics.http),
             Middleware(
                 Gate,
                 bound=settings.host,
@@ -136,6 +151,7 @@ def create_app(
     )
     app.state.services = services
     app.state.feed = feed
+    app.state.gathering = Gathering(services, feed, lag, certificate_ends)
     app.state.details = Details()
     app.state.rates = rates
     app.state.browsers = browsers

@@ -10,6 +10,7 @@ from fog_compute.server.callers import Callers
 from fog_compute.server.details import Details
 from fog_compute.server.feed import Feed
 from fog_compute.server.forms import VISIBLE_ASCII
+from fog_compute.server.gathering import Gathering
 from fog_compute.server.rates import Rates
 from fog_compute.server.services import ServiceManager
 
@@ -24,6 +25,11 @@ async def _services(request: Request) -> ServiceManager:
 async def _feed(request: Request) -> Feed:
     feed: Feed = request.app.state.feed
     return feed
+
+
+async def _gathering(request: Request) -> Gathering:
+    gathering: Gathering = request.app.state.gathering
+    return gathering
 
 
 async def _details(request: Request) -> Details:
@@ -43,6 +49,7 @@ async def _rates(request: Request) -> Rates:
 
 Services: TypeAlias = Annotated[ServiceManager, Depends(_services)]
 Listening: TypeAlias = Annotated[Feed, Depends(_feed)]
+TheGathering: TypeAlias = Annotated[Gathering, Depends(_gathering)]
 TaskDetails: TypeAlias = Annotated[Details, Depends(_details)]
 TheCallers: TypeAlias = Annotated[Callers, Depends(_callers)]
 TheRates: TypeAlias = Annotated[Rates, Depends(_rates)]

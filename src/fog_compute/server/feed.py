@@ -127,6 +127,11 @@ class Feed:
         self._beats = 0
         self._ended = False
 
+    @property
+    def listeners(self) -> int:
+        """How many listen now."""
+        return self._listeners
+
     def check_room(self) -> None:
         """Refuse one listener more than there may be.
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final, TypeAlias
 
 from fog_compute.clock import Clock
 from fog_compute.errors import ServiceUnavailable
-from fog_compute.observability.metrics import Metrics
+from fog_compute.observability.metrics import ChatMetrics, Followed
 from fog_compute.p2p.core.messages import DeliveryState
-from fog_compute.p2p.figures import Refused, figures_of
+from fog_compute.p2p.figures import figures_of
 from fog_compute.p2p.unified import UnifiedDecentralizedSystem, UnifiedP2PConfig
 from fog_compute.p2p.wiping import wipe_mark
 from fog_compute.server.people import People, newest_of
@@ -33,7 +32,7 @@ class Messaging:
         make: Make,
         forget_client: Callable[[], Awaitable[None]],
         clock: Clock,
-        metrics: Metrics,
+        metrics: ChatMetrics,
     ) -> None:
         """Start nothing yet.
 
@@ -49,7 +48,7 @@ class Messaging:
         self._forget_client: Final = forget_client
         self._clock: Final = clock
         self._metrics: Final = metrics
-        self._refused: Final[Counter[Refused]] = Counter()
+        self._refused: Final = Followed(metrics.refused)
         self._system: UnifiedDecentralizedSystem | None = None
         self._people: People | None = None
         self._following: asyncio.Task[None] | None = None
@@ -101,16 +100,13 @@ class Messaging:
         metrics, figures = self._metrics, figures_of(self._system)
         for state in DeliveryState:
             if not state.final:
-                metrics.chat_deliveries.labels(state.value).set(figures.outbox.get(state, 0))
+                metrics.deliveries.labels(state.value).set(figures.outbox.get(state, 0))
         for transport, up in figures.up.items():
-            metrics.chat_transport_up.labels(transport.value).set(up)
+            metrics.transport_up.labels(transport.value).set(up)
         for kind, number in figures.links.items():
-            metrics.chat_links.labels(kind).set(number)
+            metrics.links.labels(kind).set(number)
         for refused, number in figures.refused.items():
-            before = self._refused[refused]
-            more = number - before if number >= before else number  # that part began anew
-            metrics.chat_refused.labels(*refused).inc(more)
-            self._refused[refused] = number
+            self._refused.now(number, *refused)
 
     async def _running(self) -> People:
         if self._closed:

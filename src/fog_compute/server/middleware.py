@@ -11,7 +11,7 @@ from urllib.parse import parse_qs
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fog_compute.observability.metrics import Metrics
+from fog_compute.observability.metrics import HttpMetrics
 
 __all__ = ["Counting", "SafeHeaders", "safe_headers"]
 
@@ -58,7 +58,7 @@ class SafeHeaders:
 class Counting:
     """Counts requests and times them by the route as it is written in the code."""
 
-    def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, *, metrics: HttpMetrics) -> None:
         """Count into ``metrics``."""
         self._app: Final = app
         self._metrics: Final = metrics
@@ -90,9 +90,7 @@ class Counting:
             method = scope.get("method", "GET")
             method = method if method in _METHODS else "other"
             route = getattr(scope.get("route"), "path", "unmatched")
-            self._metrics.http_requests.labels(method, route, str(int(status))).inc()
+            self._metrics.requests.labels(method, route, str(int(status))).inc()
             waited = "wait" in parse_qs(scope.get("query_string", b"").decode("latin-1"))
             if not (waited or streams):
-                self._metrics.http_duration.labels(method, route).observe(
-                    time.perf_counter() - begun
-                )
+                self._metrics.duration.labels(method, route).observe(time.perf_counter() - begun)

@@ -13,7 +13,7 @@ from fog_compute.clock import Clock
 from fog_compute.errors import NotFound, StoreError
 from fog_compute.levels import PrivacyLevel
 from fog_compute.observability import get_logger
-from fog_compute.observability.metrics import Metrics
+from fog_compute.observability.metrics import ChatMetrics
 from fog_compute.p2p.bitchat.mesh.news import Traced
 from fog_compute.p2p.core.book import LogEntry
 from fog_compute.p2p.core.cards import ContactCard
@@ -76,7 +76,7 @@ class People:
         level: PrivacyLevel,
         clock: Clock,
         newest: int,
-        metrics: Metrics,
+        metrics: ChatMetrics,
     ) -> None:
         """Show and change what a system that runs has, of whose log ``newest`` is the last."""
         self._system: Final = system
@@ -285,7 +285,7 @@ class People:
                 self.feed.news(newest)
                 async for entry in self._system.arrivals(newest):
                     self.feed.news(entry.position)
-                    self._metrics.chat_received.inc()
+                    self._metrics.received.inc()
                     failures = 0
             except StoreError as error:
                 _log.warning("chat.log_unread", error=type(error).__name__)
@@ -300,7 +300,7 @@ class People:
                 self.feed.moved(one.id, one.receiver or ALL_NEAR, one.sent, one.size)
                 continue  # it is the same state
             name = None if one.transport is None else one.transport.value
-            self._metrics.chat_moves.labels(name or "none", one.state.value).inc()
+            self._metrics.moves.labels(name or "none", one.state.value).inc()
             self.feed.progress(one.id, one.receiver or ALL_NEAR, one.state, name, one.reason)
 
     async def _ask_mesh(self, fingerprint: str) -> tuple[int, float] | None:

@@ -108,6 +108,7 @@ async def _serve(settings: Settings, listener: socket.socket, tls: Tls | None) -
                 services,
                 listeners=places * 3 // 4,  # the others are for who asks
                 names=lambda: names_of(settings, None if renewal is None else renewal.tls),
+                certificate_ends=lambda: None if renewal is None else renewal.tls.ends,
                 on_ready=on_ready,
                 on_failure=on_failure,
             ),

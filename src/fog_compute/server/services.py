@@ -19,7 +19,7 @@ from fog_compute.coordinator.sessions import Tempo
 from fog_compute.errors import FogError, NotFound, ServiceUnavailable
 from fog_compute.levels import PrivacyLevel
 from fog_compute.observability import get_logger
-from fog_compute.observability.metrics import Metrics
+from fog_compute.observability.metrics import BackendMetrics
 from fog_compute.p2p.unified import UnifiedDecentralizedSystem, UnifiedP2PConfig
 from fog_compute.server.home import name_of_home
 from fog_compute.server.messaging import Messaging
@@ -73,14 +73,14 @@ class ServiceManager:
         *,
         network: Network | None = None,
         clock: Clock | None = None,
-        metrics: Metrics | None = None,
+        metrics: BackendMetrics | None = None,
         on_crash: Callable[[], None] | None = None,
     ) -> None:
         """Start nothing yet; ``on_crash`` is called when a service ends that never should."""
         self._settings: Final = settings
         self._network: Final = network
         self._clock: Final = SystemClock() if clock is None else clock
-        self.metrics: Final = Metrics() if metrics is None else metrics
+        self.metrics: Final = BackendMetrics() if metrics is None else metrics
         self.admission: Final = Admission()
         self._on_crash: Final = on_crash
         self._starts: Final[Mapping[Name, _Start]] = {
@@ -195,6 +195,7 @@ class ServiceManager:
             result_ttl_s=settings.result_ttl_s,
             home=name_of_home(settings.layout.backend_file),
             redis_url=None if redis_url is None else redis_url.get_secret_value(),
+            metrics=self.metrics.store,
         )
         stack.push_async_callback(store.close)
         return store
@@ -203,7 +204,11 @@ class ServiceManager:
         settings = self._settings
         network = self._network
         if network is None:
-            network = BetanetService(folder=settings.layout.clients, bootstrap=settings.bootstrap)
+            network = BetanetService(
+                folder=settings.layout.clients,
+                bootstrap=settings.bootstrap,
+                on_end=lambda end: self.metrics.network.messages.labels(end.value).inc(),
+            )
         stack.push_async_callback(network.close)
         self._net_status = None
         edges = edges_of(settings.bootstrap)
@@ -214,7 +219,9 @@ class ServiceManager:
         return network
 
     async def _start_onion_circuit(self, stack: AsyncExitStack) -> OnionCircuitService:
-        onion = OnionCircuitService(self._held("betanet"), clock=self._clock)
+        onion = OnionCircuitService(
+            self._held("betanet"), clock=self._clock, metrics=self.metrics.circuits
+        )
         totals = TotalsKeeper(onion, self._held("store").circuit_totals, self._clock)
         await totals.restore()
         stack.push_async_callback(totals.keep)
@@ -237,6 +244,7 @@ class ServiceManager:
             clock=self._clock,
             strategy=self._settings.strategy,
             near=frozenset(filter(None, self._settings.near.split(","))),
+            metrics=self.metrics.tasks,
         )
 
     async def _start_fog_coordinator(self, stack: AsyncExitStack) -> FogCoordinator:
@@ -255,7 +263,7 @@ class ServiceManager:
                 owner_lease_s=settings.owner_lease_s,
             ),
             clock=self._clock,
-            metrics=self.metrics,
+            metrics=self.metrics.tasks,
         )
         self._background(stack, coordinator.run(), "fog_coordinator")
         return coordinator
@@ -287,7 +295,7 @@ class ServiceManager:
             make,
             forget_client,
             self._clock,
-            self.metrics,
+            self.metrics.chat,
         )
         stack.push_async_callback(messaging.close)
         await messaging.wake()

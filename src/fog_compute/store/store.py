@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from fog_compute.clock import Clock, SystemClock
 from fog_compute.errors import NO_REDIS, StoreError, StoreUnusable
 from fog_compute.observability import get_logger
+from fog_compute.observability.metrics import Registry, StoreMetrics
 from fog_compute.store.attempts import Attempts
 from fog_compute.store.backends import Backends
 from fog_compute.store.bells import Bell, PostgresBell
@@ -75,6 +76,7 @@ class Store:
 
     Attributes:
         blobs: modules, inputs: put and get by SHA-256.
+        folders: where the `database` and the `blobs` are, as far as they are files of ours.
         tasks: make and find tasks.
         attempts: find attempts.
         results: find results.
@@ -100,6 +102,8 @@ class Store:
         listen: Callable[[str], Listening],
         vacuum: Callable[[Connection], None] | None,
         redis_url: str | None,
+        folders: Mapping[str, Path],
+        metrics: StoreMetrics,
     ) -> None:
         """Use `Store.open`."""
         self._engines = engines
@@ -107,6 +111,7 @@ class Store:
         self._locks = locks
         self._clock = clock
         self.blobs = blobs
+        self.folders = folders
         self.damages = Damages()
         self.attempts = Attempts(reading, self.damages)
         self._writer = Writer(
@@ -115,6 +120,7 @@ class Store:
             result_ttl,
             self._announce,
             lambda: self.owner,
+            metrics,
         )
         self.backends = None if home is None else Backends(self._writer.do, home)
         self.tasks = Tasks(
@@ -153,6 +159,7 @@ class Store:
         result_ttl_s: float = 7 * 86400.0,
         home: str | None = None,
         redis_url: str | None = None,
+        metrics: StoreMetrics | None = None,
     ) -> Store:
         """Open or make the store, migrate it, and start its writer.
 
@@ -167,6 +174,7 @@ class Store:
             home: names what one process at a time has, where the database is shared: whoever opens
                 it so is one of its backends.
             redis_url: where those have a Redis that tells of each other's commits, too.
+            metrics: times what is written.
 
         Raises:
             StoreUnusable: it is damaged or newer than this version, or no file can be there.
@@ -200,7 +208,14 @@ class Store:
                 database.listen,
                 None if database.shared else database.vacuum,
                 redis_url,
+                _folders_of(database, blobs),
+                StoreMetrics(Registry()) if metrics is None else metrics,
             )
+
+    @property
+    def waiting(self) -> int:
+        """Changes that nobody has begun to write."""
+        return self._writer.waiting
 
     @property
     def owner(self) -> str | None:
@@ -297,6 +312,12 @@ def _redis_bell(url: str, me: Callable[[], str], clock: Clock) -> Bell:
     except ModuleNotFoundError as err:
         raise StoreUnusable(NO_REDIS) from err
     return RedisBell(url, me, clock)
+
+
+def _folders_of(database: Database, blobs: Path | None) -> Mapping[str, Path]:
+    beside = database.blobs_folder
+    where = {"database": None if beside is None else beside.parent, "blobs": blobs or beside}
+    return {name: folder for name, folder in where.items() if folder is not None}
 
 
 def _blobs_of(database: Database, engines: Engines, folder: Path | None, clock: Clock) -> BlobStore:

@@ -37,6 +37,7 @@ from fog_compute.tasks.model import (
     HELD_TASK_STATES,
     INPUT_BYTES,
     OPEN_ATTEMPT_STATES,
+    WAITING_TASK_STATES,
     Attempt,
     Task,
     TaskSpec,
@@ -408,6 +409,17 @@ class Tasks(Reader):
         ended = schema.tasks.c.finished_at
         query = select(schema.tasks).where(ended >= since).order_by(ended.desc()).limit(limit)
         return self._damages.whole(await self.rows(query), task_of)
+
+    async def oldest_waiting(self) -> datetime | None:
+        """When the oldest task was made that waits for a worker; None if none does."""
+        first = [
+            select(func.min(schema.tasks.c.id)).where(schema.tasks.c.state == state.value)
+            for state in sorted(WAITING_TASK_STATES)
+        ]
+        created = select(schema.tasks.c.created_at).where(
+            or_(*(schema.tasks.c.id == one.scalar_subquery() for one in first))
+        )
+        return min((row["created_at"] for row in await self.rows(created)), default=None)
 
     async def count_by_state(self) -> dict[TaskState, int]:
         """Return how many tasks are in each state, zeros included; those in no state are noted."""

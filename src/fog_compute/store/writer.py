@@ -34,6 +34,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from fog_compute.clock import Clock
 from fog_compute.errors import FogError, StoreError, is_exhaustion
 from fog_compute.observability import get_logger
+from fog_compute.observability.metrics import StoreMetrics
 from fog_compute.store import schema
 from fog_compute.store.backends import hold
 from fog_compute.store.bells import CHANNEL
@@ -115,8 +116,10 @@ class Writer:
         result_ttl: timedelta,
         announce: Callable[[Sequence[Task]], None],
         owner: Callable[[], str | None],
+        metrics: StoreMetrics,
     ) -> None:
         """Write through ``engine``, as the backend ``owner``; ``announce`` what tasks came to."""
+        self._metrics = metrics
         self._owner = owner
         self._engine = engine
         self._clock = clock
@@ -124,6 +127,7 @@ class Writer:
         self._announce = announce
         self._queue: asyncio.Queue[_Call | None] = asyncio.Queue(QUEUE_CALLS)
         self._turn = asyncio.Lock()  # of the connection: a group, or a sweep
+        self._visitors = 0  # who waits for a turn without a call
         self._closed = False  # takes no more calls
         self._stopped = False  # nobody reads the queue any more
 
@@ -140,6 +144,11 @@ class Writer:
         if self._stopped:
             raise StoreError("the store is closed")
         return await done
+
+    @property
+    def waiting(self) -> int:
+        """Changes that nobody has begun to write."""
+        return self._queue.qsize() + self._visitors
 
     async def do(self, work: Callable[[Connection], T]) -> T:
         """Have something changed in a transaction of its own."""
@@ -211,8 +220,19 @@ class Writer:
     async def _visit(self, refused: str, work: Callable[[Connection], T]) -> T:
         """Have something done in a transaction of its own, when it is its turn."""
         with refusals(refused):
-            async with self._turn:
-                return await in_thread(transact, self._engine, work)
+            self._visitors += 1
+            try:
+                await self._turn.acquire()
+            finally:
+                self._visitors -= 1
+            try:
+                return await in_thread(self._transact, work)
+            finally:
+                self._turn.release()
+
+    def _transact(self, work: Callable[[Connection], T]) -> T:
+        with self._metrics.commit.time():
+            return transact(self._engine, work)
 
     async def close(self) -> None:
         """Take no more calls; `run` ends after those that were taken."""
@@ -255,9 +275,7 @@ class Writer:
     async def _commit(self, group: _Group) -> None:
         try:
             async with self._turn:
-                rows, outcomes = await in_thread(
-                    transact, self._engine, partial(self._write, group)
-                )
+                rows, outcomes = await in_thread(self._transact, partial(self._write, group))
         # Nothing ends the writer: nobody else writes, and the next group may be well.
         except Exception as err:  # noqa: BLE001
             if not (isinstance(err, _REFUSALS) or is_exhaustion(err)):

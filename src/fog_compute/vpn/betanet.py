@@ -25,6 +25,7 @@ from fog_compute.vpn.channel import OnSent, Received
 from fog_compute.vpn.clients import Clients, open_client, view_of
 from fog_compute.vpn.directory import TaskLimits, WorkerOffer
 from fog_compute.vpn.network import ClientHealth, NetworkStatus, by_hops, check_level
+from fog_compute.vpn.sendings import OnEnd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -154,9 +155,11 @@ class BetanetService:
         folder: Path | None = None,
         bootstrap: Path | None = None,
         num_workers: int = 2,
+        on_end: OnEnd | None = None,
     ) -> None:
+        """Open nothing yet; ``on_end`` is called with the end of each message of its clients."""
         self._clients: Final = (
-            None if folder is None or bootstrap is None else Clients(folder, bootstrap)
+            None if folder is None or bootstrap is None else Clients(folder, bootstrap, on_end)
         )
         self._channels: Final[dict[tuple[PrivacyLevel, str], BetanetChannel]] = {}
         self._num_workers: Final = num_workers

@@ -13,11 +13,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
-from fog_compute.errors import CircuitError
+from fog_compute.errors import ChannelError, ChannelTimeout, CircuitError, PrivacyUnavailable
 
 if TYPE_CHECKING:
     from fog_compute.clock import Clock
     from fog_compute.levels import PrivacyLevel
+    from fog_compute.observability.metrics import CircuitMetrics
     from fog_compute.vpn.channel import MessageChannel, OnSent
 
 __all__ = [
@@ -205,6 +206,7 @@ class Circuit:
         "_in_flight",
         "_last_activity",
         "_level",
+        "_metrics",
         "_session",
         "_span",
         "_spent",
@@ -219,6 +221,7 @@ class Circuit:
         channel: MessageChannel,
         span: Span,
         clock: Clock,
+        metrics: CircuitMetrics | None = None,
     ) -> None:
         self._id: Final = circuit_id
         self._level: Final = level
@@ -226,6 +229,7 @@ class Circuit:
         self._channel: Final = channel
         self._span: Final = span
         self._clock: Final = clock
+        self._metrics: Final = metrics
         self._created_at: Final = clock.monotonic()
         self._last_activity = self._created_at
         self._state = CircuitState.FRESH
@@ -355,8 +359,24 @@ class Circuit:
         self._spent += cost
         self._in_flight += 1
         self._last_activity = now
+        outcome = None  # nobody knows what became of what is given up
         try:
             yield
+            outcome = "acknowledged"
+        except ChannelTimeout:
+            outcome = "lost"
+            raise
+        except (ChannelError, PrivacyUnavailable):
+            outcome = "failed"
+            raise
         finally:
             self._in_flight -= 1
             self._last_activity = self._clock.monotonic()
+            self._note(cost, outcome)
+
+    def _note(self, cost: Cost, outcome: str | None) -> None:
+        if self._metrics is None:
+            return
+        self._metrics.packets.labels(self._level.value).inc(cost.packets)
+        if outcome is not None:
+            self._metrics.sends.labels(self._level.value, outcome).inc()

@@ -25,6 +25,7 @@ from fog_compute.levels import PrivacyLevel
 from fog_compute.reading import read_state
 from fog_compute.text import one_line
 from fog_compute.threads import in_thread
+from fog_compute.vpn.sendings import CountedClient, OnEnd
 
 __all__ = ["MESSAGES", "Clients", "edges_of", "open_client", "view_of"]
 
@@ -39,9 +40,11 @@ _Key: TypeAlias = tuple[PrivacyLevel, str]
 class Clients:
     """Opens clients when they are first asked for, and closes all of them at the end."""
 
-    def __init__(self, folder: Path, bootstrap: Path) -> None:
+    def __init__(self, folder: Path, bootstrap: Path, on_end: OnEnd | None = None) -> None:
+        """Open none yet; ``on_end`` is called with the end of each message."""
         self._folder: Final = folder
         self._bootstrap: Final = bootstrap
+        self._on_end: Final = on_end
         self._open: Final[dict[_Key, betanet.Client]] = {}
         self._turns: Final[dict[_Key, asyncio.Lock]] = {}
         self._own_swept = False
@@ -70,7 +73,9 @@ class Clients:
                     await self._sweep()
                 # A large one waits at the recipient's edge, too, and looks like many short ones.
                 bulk = owner != MESSAGES
-                client = await open_client(self._place(key), self._bootstrap, level, bulk=bulk)
+                client = await open_client(
+                    self._place(key), self._bootstrap, level, bulk=bulk, on_end=self._on_end
+                )
                 self._open[key] = client
             return client
 
@@ -145,9 +150,16 @@ def view_of(client: betanet.Client) -> betanet.ClientStatus | None:
 
 
 async def open_client(
-    folder: Path, bootstrap: Path, level: PrivacyLevel, *, bulk: bool = True
+    folder: Path,
+    bootstrap: Path,
+    level: PrivacyLevel,
+    *,
+    bulk: bool = True,
+    on_end: OnEnd | None = None,
 ) -> betanet.Client:
     """Open a client of one level in its folder; ``bulk`` is as for `betanet.Client.open`.
+
+    ``on_end`` is called with the end of each message that it sends.
 
     Raises:
         ServiceUnavailable: the network cannot be joined; the text says why.
@@ -156,12 +168,16 @@ async def open_client(
         await in_thread(_prepare, folder, bootstrap)
     except OSError as error:
         raise ServiceUnavailable(f"cannot join the network of {bootstrap}: {why(error)}") from error
+    kind = betanet.Client if on_end is None else CountedClient
     try:
-        return await betanet.Client.open(
+        client = await kind.open(
             dir=folder, bootstrap=bootstrap, hops=level.hops, level=level.hops, bulk=bulk
         )
     except (betanet.BetanetError, OSError) as error:
         raise ServiceUnavailable(f"cannot join the network of {bootstrap}: {error}") from error
+    if isinstance(client, CountedClient) and on_end is not None:
+        client.on_end = on_end
+    return client
 
 
 def _prepare(folder: Path, bootstrap: Path) -> None:

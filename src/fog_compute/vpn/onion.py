@@ -17,6 +17,7 @@ from fog_compute.vpn.plans import PoolPolicy
 from fog_compute.vpn.pools import ChannelSource, CircuitPool, PoolTotals
 
 if TYPE_CHECKING:
+    from fog_compute.observability.metrics import CircuitMetrics
     from fog_compute.vpn.channel import OnSent
     from fog_compute.vpn.network import ClientHealth
 
@@ -59,6 +60,7 @@ class OnionCircuitService:
         policy: PoolPolicy | None = None,
         clock: Clock | None = None,
         rng: Random | None = None,
+        metrics: CircuitMetrics | None = None,
     ) -> None:
         self._source: Final = betanet_service
         self._clock: Final = SystemClock() if clock is None else clock
@@ -69,6 +71,7 @@ class OnionCircuitService:
                 policy=PoolPolicy() if policy is None else policy,
                 clock=self._clock,
                 rng=secrets.SystemRandom() if rng is None else rng,
+                metrics=metrics,
             )
             for level in PrivacyLevel
         }

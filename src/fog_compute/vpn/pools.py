@@ -31,6 +31,7 @@ from fog_compute.vpn.plans import (
 if TYPE_CHECKING:
     from fog_compute.clock import Clock
     from fog_compute.levels import PrivacyLevel
+    from fog_compute.observability.metrics import CircuitMetrics
     from fog_compute.vpn.channel import MessageChannel
     from fog_compute.vpn.network import ClientHealth
 
@@ -129,6 +130,7 @@ class CircuitPool:
         "_circuits",
         "_clock",
         "_level",
+        "_metrics",
         "_policy",
         "_rng",
         "_sessions",
@@ -144,12 +146,14 @@ class CircuitPool:
         policy: PoolPolicy,
         clock: Clock,
         rng: Random,
+        metrics: CircuitMetrics | None = None,
     ) -> None:
         self._level: Final = level
         self._source: Final = source
         self._policy: Final = policy
         self._clock: Final = clock
         self._rng: Final = rng
+        self._metrics: Final = metrics
         self._sessions: Final[dict[str, _Session]] = {}
         self._circuits: Final[dict[str, Circuit]] = {}
         self._totals: Final = PoolTotals()
@@ -325,7 +329,8 @@ class CircuitPool:
                     self._open(session, span)
                 case Drain(circuit_id):
                     self._circuits[circuit_id].drain()
-                    self._totals.rotations += self._circuits[circuit_id].session in self._sessions
+                    if self._circuits[circuit_id].session in self._sessions:
+                        self._note_rotation()
                 case Close(circuit_id):
                     closed = self._circuits.pop(circuit_id)
                     closed.close()
@@ -333,11 +338,18 @@ class CircuitPool:
                     if closed.session in self._sessions:
                         del self._sessions[closed.session].own[circuit_id]
 
+    def _note_rotation(self) -> None:
+        self._totals.rotations += 1
+        if self._metrics is not None:
+            self._metrics.rotations.labels(self._level.value).inc()
+
     def _open(self, name: str, span: Span) -> None:
         session = self._sessions[name]
         circuit_id = name if session.name_next else secrets.token_hex(16)
         session.name_next = False
-        circuit = Circuit(circuit_id, self._level, name, session.channel, span, self._clock)
+        circuit = Circuit(
+            circuit_id, self._level, name, session.channel, span, self._clock, self._metrics
+        )
         self._circuits[circuit_id] = session.own[circuit_id] = circuit
         self._totals.circuits += 1
 

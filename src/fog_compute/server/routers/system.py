@@ -11,11 +11,10 @@ from typing import Final
 from fastapi import APIRouter, Request, Response
 
 import fog_compute
-from fog_compute.coordinator.registry import by_state
 from fog_compute.errors import FogError
 from fog_compute.levels import PrivacyLevel
 from fog_compute.observability.metrics import CONTENT_TYPE
-from fog_compute.server.dependencies import Services
+from fog_compute.server.dependencies import Services, TheGathering
 from fog_compute.server.network_schemas import ExcludedNodeOut, NetOut, PathFiguresOut, WorkerOut
 from fog_compute.server.parts import ORDER, ServiceState
 from fog_compute.server.services import ServiceManager
@@ -105,10 +104,10 @@ async def get_readiness(services: Services, response: Response) -> ReadyOut:
         }
     },
 )
-async def get_metrics(services: Services) -> Response:
+async def get_metrics(services: Services, gathering: TheGathering) -> Response:
     """Give all metrics in the text format of Prometheus; none carries an id."""
-    await _refresh(services)
-    return Response(services.metrics.render(), media_type=CONTENT_TYPE)
+    await gathering.gather()
+    return Response(services.metrics.registry.render(), media_type=CONTENT_TYPE)
 
 
 def _not_running(services: ServiceManager, names: Collection[str] = ORDER) -> list[str]:
@@ -129,23 +128,6 @@ async def _in_the_way(services: ServiceManager) -> list[str]:
         except FogError as error:
             found.append(error.message)
     return found
-
-
-async def _refresh(services: ServiceManager) -> None:
-    gauges = services.metrics
-    try:
-        for state, count in (await services.get_service("store").tasks.count_by_state()).items():
-            gauges.tasks.labels(state.value).set(count)
-        for worker_state, count in by_state(services.get_service("workers").workers()).items():
-            gauges.workers.labels(worker_state.value).set(count)
-        services.get_service("messaging").show_figures()
-    except FogError:
-        # What cannot be read keeps its last value; fog_service_up says that something is wrong.
-        pass
-    if view := services.net_status:
-        gauges.net_epoch.set(view.epoch)
-        for role, count in view.nodes.items():
-            gauges.net_nodes.labels(role).set(count)
 
 
 def _troubles(seen: str, met: str) -> list[str]:

@@ -10,7 +10,7 @@ import pytest
 
 from fog_compute.errors import StoreError
 from fog_compute.levels import PrivacyLevel
-from fog_compute.observability.metrics import Metrics
+from fog_compute.observability.metrics import ChatMetrics, Registry
 from fog_compute.p2p.core.actions import Progress
 from fog_compute.p2p.core.book import LogEntry
 from fog_compute.p2p.core.messages import DecentralizedMessage
@@ -51,7 +51,11 @@ class Troubled:
 async def test_feed_goes_on_when_the_log_can_be_read_again() -> None:
     system, clock = Troubled(), ManualClock()
     people = People(
-        cast("UnifiedDecentralizedSystem", system), PrivacyLevel.PRIVATE, clock, 0, Metrics()
+        cast("UnifiedDecentralizedSystem", system),
+        PrivacyLevel.PRIVATE,
+        clock,
+        0,
+        ChatMetrics(Registry()),
     )
     following = asyncio.create_task(people.follow())
 
