@@ -16,6 +16,8 @@ from typing import Any
 
 import psutil
 
+from tests.logged import misfits
+
 START_S = 90.0
 TASK_S = 100.0
 STOP_S = 20.0
@@ -189,6 +191,8 @@ def running_fog(
         if fog.process.poll() is None:
             assert fog.stop() == 0, fog.log.read_text()
             fog.await_gone()
+            unfit = [*misfits(home / "logs"), *misfits(home / "net" / "logs")]
+            assert not unfit, "\n".join(unfit)  # INV-LOG-01
     finally:
         if fog.process.poll() is None:
             fog.kill()

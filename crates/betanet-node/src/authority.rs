@@ -335,8 +335,9 @@ fn set_right(time: &NetworkClock, saved: &Saved, clock: &EpochClock) -> u64 {
         time.set(now_ms);
     } else if saved.latest().is_some_and(|last| last.epoch > clock.epoch_at(now_ms).next()) {
         tracing::warn!(
-            "the last consensus is from the future of this machine's clock, which was set back since: what comes \
-             after the present is dropped"
+            reason = "the last one is from the future of this machine's clock, which was set back since: what comes \
+                      after the present is dropped",
+            "consensus.dropped"
         );
     }
     now_ms

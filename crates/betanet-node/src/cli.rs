@@ -56,14 +56,14 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
     }
     match command {
         Command::Node(arguments) => {
-            services::prepare(arguments.service)?;
+            services::prepare(&arguments.service, "betanet-mixnodes", &arguments.dir)?;
             let looks = Arc::<Looks>::default();
             // Where one thread unwraps, one serves the sockets: more would only wake each other up.
             let runtime = if arguments.workers == 1 { looking_thread(&looks) } else { threads() };
             finish(runtime, services::node(arguments, looks))
         }
         Command::Authority(AuthorityCommand::Run(arguments)) => {
-            services::prepare(arguments.service)?;
+            services::prepare(&arguments.service, "betanet-authority", &arguments.dir)?;
             finish(threads(), services::authority(arguments))
         }
         Command::Authority(AuthorityCommand::Token(arguments)) => finish(one_thread(), network::token(arguments)),
@@ -71,7 +71,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Authority(AuthorityCommand::Revoke(arguments)) => finish(one_thread(), network::revoke(arguments)),
         Command::Net(NetCommand::Show(arguments)) => finish(one_thread(), network::show(arguments)),
         Command::Localnet(LocalnetCommand::Run(arguments)) => {
-            services::prepare(arguments.service)?;
+            services::prepare(&arguments.service, "betanet-localnet", &arguments.dir)?;
             // One thread, the main one: the kernel ties children to the thread that starts them.
             finish(one_thread(), services::localnet(arguments))
         }

@@ -288,7 +288,7 @@ impl Node {
                 return constants;
             }
             if away.is_due(Instant::now()) {
-                tracing::warn!(address = %authority.address, %error, "authority.away");
+                tracing::warn!(authority = %authority.address, %error, "authority.away");
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(2));

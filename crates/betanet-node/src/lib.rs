@@ -16,6 +16,7 @@ mod gate;
 pub mod http;
 pub mod link;
 pub mod localnet;
+pub mod logging;
 pub mod net;
 mod newcomers;
 pub mod pipeline;

@@ -76,6 +76,8 @@ pub struct LocalnetConfig {
     pub mean_delay: Option<String>,
     /// Exact counters.
     pub exact_metrics: bool,
+    /// Logs of all processes as JSON lines.
+    pub json_logs: bool,
 }
 
 impl LocalnetConfig {
@@ -302,11 +304,15 @@ impl Localnet {
         arguments.flag("run");
         arguments
             .pair("--dir", self.config.dir.join("authority"))
+            .pair("--name", "authority")
             .pair("--network", "local")
             .pair("--expect", self.nodes.len().to_string())
             .pair("--listen", SocketAddr::new(self.config.links(), 0).to_string())
             .flag("--one-operator")
             .flag("--die-with-parent");
+        if self.config.json_logs {
+            arguments.flag("--json-logs");
+        }
         for (name, value) in [("--epoch", &self.config.epoch), ("--mean-delay", &self.config.mean_delay)] {
             if let Some(value) = value {
                 arguments.pair(name, value);
@@ -319,6 +325,7 @@ impl Localnet {
         let mut arguments = Arguments::new("node");
         arguments
             .pair("--dir", self.config.dir.join(name))
+            .pair("--name", name)
             .pair("--bootstrap", self.config.dir.join(NET_FILE))
             .pair("--role", role.name())
             .pair("--listen", SocketAddr::new(self.config.links(), 0).to_string())
@@ -329,6 +336,9 @@ impl Localnet {
             .flag("--die-with-parent");
         if self.config.exact_metrics {
             arguments.flag("--exact-metrics");
+        }
+        if self.config.json_logs {
+            arguments.flag("--json-logs");
         }
         if self.config.listen.is_some() {
             arguments.pair("--token", self.config.dir.join(TOKEN_FILE));

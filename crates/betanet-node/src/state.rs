@@ -362,7 +362,7 @@ pub fn read_private_json<T: DeserializeOwned>(path: &Path, what: &'static str) -
 pub(crate) fn unless_damaged<T>(read: Result<Option<T>, StateError>) -> Result<Option<T>, StateError> {
     match read {
         Err(StateError::Content { path, what }) => {
-            tracing::warn!(path = %path.display(), what, "state.damaged");
+            tracing::warn!(file = %path.display(), what, "state.damaged");
             Ok(None)
         }
         read => read,

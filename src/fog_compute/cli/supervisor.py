@@ -148,7 +148,7 @@ class Supervisor:
                 *(("--listen", settings.listen) if settings.listen else ()),
                 *net_times(settings),
                 *(("--exact-metrics",) if settings.exact_metrics else ()),
-                *("--die-with-parent", "--json"),
+                *("--die-with-parent", "--json", "--json-logs"),
             ]
 
         return self._child("net", command)

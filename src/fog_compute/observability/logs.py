@@ -1,21 +1,26 @@
 """Log lines: one schema for Python and Rust, and nothing in them that links people to traffic.
 
 As JSON each line is one object: ``timestamp`` (RFC 3339, UTC), ``level`` (``DEBUG`` … ``ERROR``),
-``target`` (the part of the program), ``message`` (an event named ``noun.verb_past``), and the
-event's own fields beside them. This is what ``tracing-subscriber`` writes with flattened events,
-so that one reader understands the logs of all processes.
+``target`` (the part of the program), ``message`` (an event named ``noun.verb_past``), ``service``
+and ``node`` (which process this is), and the event's own fields beside them: the schema of
+``docs/spec/logs.md``. Rust writes the same (``betanet_node::logging``), so that one reader
+understands the logs of all processes.
 
 At info and above no line carries a peer, circuit, session, requester or message: fields that
-could are dropped here, whoever logs them.
+could are dropped here, whoever logs them, and what looks like an address or an id is taken out of
+texts.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import logging
+import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from ipaddress import ip_address
 from typing import Final, TextIO, cast
 
 import structlog
@@ -29,6 +34,7 @@ __all__ = [
     "configure_logging",
     "drop_linking_fields",
     "get_logger",
+    "without_ids",
 ]
 
 LINKING_FIELDS: Final = frozenset(
@@ -62,7 +68,15 @@ LINKING_FIELDS: Final = frozenset(
 VALUE_LENGTH: Final = 1000
 """Characters of one value in a line."""
 
+NAME_LENGTH: Final = 64
+"""Characters of the name of a process."""
+
 TRACEBACK_LENGTH: Final = 20_000
+
+_WORD: Final = re.compile(r"[0-9A-Za-z.:\[\]%]+")
+_ID: Final = re.compile(r"[0-9A-Fa-f]{32,}")
+_ADDRESS: Final = re.compile(r"fog1.{16,}")
+_HOST: Final = re.compile(r"(?:\[(?P<v6>[^\]]+)\]|(?P<v4>[0-9.]+))(?::[0-9]{1,5})?")
 
 _LEVELS: Final = {
     "debug": logging.DEBUG,
@@ -80,15 +94,23 @@ def get_logger(target: str) -> FilteringBoundLogger:
 
 
 def configure_logging(
-    *, level: str = "info", json: bool = False, out: TextIO | None = None
+    *,
+    service: str,
+    node: str,
+    level: str = "info",
+    json: bool = False,
+    out: TextIO | None = None,
 ) -> None:
     """Set up all logging of this process, that of libraries included.
 
     Args:
+        service: what kind of process this is, as Prometheus calls its job: ``fog-backend``, …
+        node: its name among others of that kind, which says nothing to strangers.
         level: least severe level written: ``debug``, ``info``, ``warning`` or ``error``.
         json: write JSON objects instead of text for a console.
         out: where lines go; standard error by default.
     """
+    named = {"service": service, "node": one_line(node, NAME_LENGTH)}
     stream = cast("TextIO", _Lines(sys.stderr if out is None else out))
     threshold = _LEVELS[level]
     shared: list[Processor] = [
@@ -98,7 +120,7 @@ def configure_logging(
         clean_texts,
     ]
     structlog.configure(
-        processors=[*shared, *_render(json=json, colors=stream.isatty())],
+        processors=[*shared, *_render(named, json=json, colors=stream.isatty())],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
         logger_factory=structlog.WriteLoggerFactory(file=stream),
         cache_logger_on_first_use=False,
@@ -109,7 +131,7 @@ def configure_logging(
             foreign_pre_chain=[_add_library_target, *shared],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                *_render(json=json, colors=stream.isatty()),
+                *_render(named, json=json, colors=stream.isatty()),
             ],
         )
     )
@@ -148,20 +170,57 @@ def drop_linking_fields(logger: WrappedLogger, method: str, event: EventDict) ->
 
 
 def clean_texts(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
-    """Let no value be longer than a line or move the cursor of who reads the log."""
-    del logger, method
+    """Let no value be longer than a line, move the cursor of who reads the log, or name anybody."""
+    del logger
+
+    def clean(text: str) -> str:
+        line = one_line(text, VALUE_LENGTH)
+        return line if method == "debug" else without_ids(line)
+
     for name, value in event.items():
         if isinstance(value, str):
-            event[name] = one_line(value, VALUE_LENGTH)
+            event[name] = clean(value)
+        elif isinstance(value, (list, tuple, set, frozenset)) and name != "exc_info":
+            event[name] = clean(", ".join(map(str, value)))
     return event
 
 
-def _render(*, json: bool, colors: bool) -> Iterable[Processor]:
+def without_ids(text: str) -> str:
+    """A text in which no word names a machine elsewhere, a key or an id."""
+    return _WORD.sub(_told, text)
+
+
+def _told(found: re.Match[str]) -> str:
+    """What a log tells of one word."""
+    word = found[0]
+    bare = word.rstrip(":.")
+    if _ID.fullmatch(bare):
+        hidden = "[id]"
+    elif _ADDRESS.fullmatch(bare) or _is_elsewhere(bare):
+        hidden = "[address]"
+    else:
+        return word
+    return hidden + word[len(bare) :]
+
+
+def _is_elsewhere(word: str) -> bool:
+    """Whether a word is an IP address, with a port or without, of no machine that is this one."""
+    host = word
+    if (found := _HOST.fullmatch(word)) is not None:
+        host = found["v6"] or found["v4"]
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return False
+    return not (address.is_loopback or address.is_unspecified)
+
+
+def _render(named: Mapping[str, str], *, json: bool, colors: bool) -> Iterable[Processor]:
     if json:
         return (
             structlog.processors.format_exc_info,
             _bound_traceback,
-            _shape_as_tracing,
+            functools.partial(_shape, named),
             structlog.processors.JSONRenderer(sort_keys=False),
         )
     return (
@@ -175,17 +234,19 @@ def _render(*, json: bool, colors: bool) -> Iterable[Processor]:
 def _traceback(out: TextIO, exc_info: ExcInfo) -> None:
     lines = io.StringIO()
     structlog.dev.plain_traceback(lines, exc_info)
-    out.write(printable(lines.getvalue(), TRACEBACK_LENGTH))
+    out.write(without_ids(printable(lines.getvalue(), TRACEBACK_LENGTH)))
 
 
 def _bound_traceback(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
     del logger, method
     if isinstance(lines := event.get("exception"), str):
-        event["exception"] = printable(lines, TRACEBACK_LENGTH)
+        event["exception"] = without_ids(printable(lines, TRACEBACK_LENGTH))
     return event
 
 
-def _shape_as_tracing(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+def _shape(
+    named: Mapping[str, str], logger: WrappedLogger, method: str, event: EventDict
+) -> EventDict:
     del logger, method
     fields = dict(event)
     return {
@@ -193,6 +254,7 @@ def _shape_as_tracing(logger: WrappedLogger, method: str, event: EventDict) -> E
         "level": {"WARNING": "WARN"}.get(name := str(fields.pop("level", "info")).upper(), name),
         "target": fields.pop("target", "fog_compute"),
         "message": fields.pop("event"),
+        **named,
         **fields,
     }
 

@@ -54,7 +54,12 @@ def main(arguments: list[str] | None = None) -> int:
         settings = load_settings(
             home=options.home, host=options.host, port=options.port, net=options.net
         )
-        configure_logging(level=settings.log_level, json=options.json_logs or settings.log_json)
+        configure_logging(
+            service="fog-backend",
+            node="backend",
+            level=settings.log_level,
+            json=options.json_logs or settings.log_json,
+        )
         load_or_make_token(settings.layout.token_file)  # an unusable one ends it here
         tls = _tls(settings)
         listener = _listen(settings)

@@ -156,7 +156,7 @@ class ServiceManager:
         async with self._turn:
             if self._stop.is_set():
                 raise ServiceUnavailable("the backend is stopping")
-            _log.info("service.restarting", service=known)
+            _log.info("service.restarting", part=known)
             for each in reversed(names):
                 await self._end(each, f"{known} is being restarted")
             for each in names:
@@ -428,7 +428,7 @@ class ServiceManager:
         if task.cancelled():
             return
         error = task.exception()
-        _log.error("service.crashed", service=name, exc_info=error)
+        _log.error("service.crashed", part=name, exc_info=error)
         self._set(name, ServiceState.FAILED, f"it crashed: {type(error).__name__}")
         if self._on_crash is not None:
             self._on_crash()

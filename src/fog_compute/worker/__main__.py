@@ -119,7 +119,12 @@ def main(arguments: list[str] | None = None) -> int:
     go_below_first_process()
     if options.die_with_parent:
         die_with_parent()
-    configure_logging(level=options.log_level, json=options.json_logs)
+    configure_logging(
+        service="fog-worker",
+        node=options.home.name,
+        level=options.log_level,
+        json=options.json_logs,
+    )
     raise_descriptor_limit()
     try:
         options.home = usable_home(options.home, WORKER_HOME_BYTES)

@@ -116,7 +116,7 @@ pub(super) enum LocalnetCommand {
 }
 
 /// For everything that keeps running.
-#[derive(Args, Clone, Copy, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(super) struct ServiceArguments {
     /// End when the parent process dies or closes the pipe on standard input.
     #[arg(long)]
@@ -124,6 +124,9 @@ pub(super) struct ServiceArguments {
     /// Write logs as JSON lines (RUST_LOG sets how much).
     #[arg(long)]
     pub(super) json_logs: bool,
+    /// What its log lines call this process, to tell it from others of its kind [default: the name of its folder].
+    #[arg(long, env = "NODE_NAME")]
+    pub(super) name: Option<String>,
 }
 
 #[derive(Args, Debug)]

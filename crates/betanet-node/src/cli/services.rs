@@ -13,6 +13,7 @@ use betanet_node::daemon::looks::Looks;
 use betanet_node::daemon::mixer::MixerConfig;
 use betanet_node::daemon::{self, DaemonConfig};
 use betanet_node::localnet::{self, LocalnetConfig, LocalnetEvent};
+use betanet_node::logging::Lines;
 use betanet_node::process::{die_with_parent, raise_open_files, shutdown_signal};
 use tracing_subscriber::EnvFilter;
 
@@ -21,7 +22,9 @@ use super::output::{Failure, complain, line, tell};
 use super::streams::write_output;
 
 /// Ties the process to its parent and starts the log. Before any thread is started.
-pub(super) fn prepare(arguments: ServiceArguments) -> Result<(), Failure> {
+///
+/// In each line stand the `service` and, unless the process was given a name, that of its folder.
+pub(super) fn prepare(arguments: &ServiceArguments, service: &'static str, dir: &Path) -> Result<(), Failure> {
     if arguments.die_with_parent {
         die_with_parent()?;
     }
@@ -34,16 +37,15 @@ pub(super) fn prepare(arguments: ServiceArguments) -> Result<(), Failure> {
         std::process::abort();
     }));
     // A line that cannot be written is lost; saying so where it could not be written would end the process.
-    let log = tracing_subscriber::fmt()
+    let named = arguments.name.clone();
+    let name = named.unwrap_or_else(|| dir.file_name().unwrap_or_default().to_string_lossy().into_owned());
+    tracing_subscriber::fmt()
         .log_internal_errors(false)
         .with_env_filter(log_filter())
         .with_writer(stderr)
-        .with_target(false);
-    if arguments.json_logs {
-        log.json().init();
-    } else {
-        log.with_ansi(false).init();
-    }
+        .with_ansi(false)
+        .event_format(Lines::new(arguments.json_logs, service, &name))
+        .init();
     if let Err(error) = raise_open_files() {
         tracing::warn!(%error, "open_files.not_raised");
     }
@@ -134,6 +136,7 @@ pub(super) async fn localnet(arguments: LocalnetArguments) -> Result<(), Failure
         epoch: arguments.epoch,
         mean_delay: arguments.mean_delay,
         exact_metrics: arguments.exact_metrics,
+        json_logs: arguments.service.json_logs,
     };
     let tell = |event: &LocalnetEvent| {
         let text = match event {

@@ -124,7 +124,7 @@ impl Uplink {
             if let Some(error) = ended
                 && away.is_due(Instant::now())
             {
-                tracing::warn!(%address, %error, "authority.away");
+                tracing::warn!(authority = %address, %error, "authority.away");
             }
             if up.elapsed() > BACK_OFF.1 {
                 pause = BACK_OFF.0;

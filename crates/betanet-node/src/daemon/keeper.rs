@@ -61,7 +61,10 @@ impl Keeper {
         let renamed = boot_id.as_ref().is_some_and(|boot_id| !self.packet_keys.are_of(boot_id));
         if self.time.was_set_back() || renamed {
             // What passed in the time that is gone would pass once more. The epochs go on, and so do their delays.
-            tracing::warn!("keys.forgotten: this machine was set back to a former state, so its packet keys are new");
+            tracing::warn!(
+                reason = "this machine was set back to a former state, so its packet keys are new",
+                "keys.forgotten"
+            );
             self.packet_keys.forget(boot_id).erase();
         }
     }

@@ -161,7 +161,7 @@ impl Child {
             };
             self.pid.send_replace(None);
             self.deaths.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!(%name, status = %describe(status), "child.died");
+            tracing::warn!(part = %name, status = %describe(status), "child.died");
             if up.elapsed() > STEADY {
                 pause = BACK_OFF.0;
             }
@@ -177,7 +177,7 @@ impl Child {
                         self.process = process;
                         break;
                     }
-                    Err(err) => tracing::error!(%name, error = %err, "child.not_started"),
+                    Err(err) => tracing::error!(part = %name, error = %err, "child.not_started"),
                 }
             }
         }

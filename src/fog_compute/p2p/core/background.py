@@ -43,6 +43,6 @@ class _End:
         if task.cancelled() or (error := task.exception()) is None:
             return
         # Its text may name a person.
-        _log.warning("task.failed", task=task.get_name(), error=type(error).__name__)
+        _log.warning("task.failed", work=task.get_name(), error=type(error).__name__)
         if self._failed is not None:
             self._failed(error)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import structlog
 
 from fog_compute.observability import configure_logging, get_logger
 from fog_compute.observability.logs import LINKING_FIELDS
+
+ROOT = Path(__file__).parents[4]
 
 
 @pytest.fixture(autouse=True)
@@ -24,18 +28,24 @@ def _restored() -> Iterator[None]:
     structlog.reset_defaults()
 
 
+def configure(out: io.StringIO, *, json: bool = True, level: str = "info") -> None:
+    configure_logging(service="fog-worker", node="worker-3", json=json, level=level, out=out)
+
+
 def lines(out: io.StringIO) -> list[dict[str, object]]:
     return [json.loads(line) for line in out.getvalue().splitlines()]
 
 
 def test_line_has_the_common_shape() -> None:
+    """INV-LOG-01."""
     out = io.StringIO()
-    configure_logging(json=True, out=out)
+    configure(out)
 
     get_logger("fog_compute.x").warning("task.ended", count=3)
 
     (line,) = lines(out)
-    assert list(line)[:4] == ["timestamp", "level", "target", "message"]
+    assert list(line) == ["timestamp", "level", "target", "message", "service", "node", "count"]
+    assert (line["service"], line["node"]) == ("fog-worker", "worker-3")
     assert (line["level"], line["target"], line["message"]) == (
         "WARN",
         "fog_compute.x",
@@ -47,8 +57,9 @@ def test_line_has_the_common_shape() -> None:
 
 @pytest.mark.parametrize("level", ["info", "warning", "error"])
 def test_linking_fields_are_dropped_whoever_logs_them(level: str) -> None:
+    """INV-LOG-02."""
     out = io.StringIO()
-    configure_logging(json=True, level="debug", out=out)
+    configure(out, level="debug")
 
     getattr(get_logger("x"), level)("a.happened", **dict.fromkeys(LINKING_FIELDS, "who"), safe=1)
 
@@ -59,16 +70,39 @@ def test_linking_fields_are_dropped_whoever_logs_them(level: str) -> None:
 
 def test_debug_lines_keep_them() -> None:
     out = io.StringIO()
-    configure_logging(json=True, level="debug", out=out)
+    configure(out, level="debug")
 
     get_logger("x").debug("a.happened", worker="w")
 
     assert lines(out)[0]["worker"] == "w"
 
 
+WORDS = json.loads((ROOT / "crates/vectors/log_words.json").read_bytes())
+
+
+@pytest.mark.parametrize(("said", "told"), WORDS, ids=itertools.count())
+def test_texts_tell_no_machine_elsewhere_and_no_id(said: str, told: str) -> None:
+    """INV-LOG-03."""
+    out = io.StringIO()
+    configure(out, level="debug")
+
+    get_logger("x").warning("a.failed", reason=said, notes=[said, said])
+    get_logger("x").debug("a.failed", reason=said)
+    logging.getLogger("library").warning("%s", said)
+    try:
+        raise ValueError(said)
+    except ValueError:
+        get_logger("x").error("a.crashed", exc_info=True)
+
+    warned, debugged, library, crashed = lines(out)
+    assert (warned["reason"], debugged["reason"], library["message"]) == (told, said, told)
+    assert warned["notes"] == f"{told}, {told}".strip()
+    assert str(crashed["exception"]).endswith(told)
+
+
 def test_lines_of_libraries_have_the_same_shape() -> None:
     out = io.StringIO()
-    configure_logging(json=True, out=out)
+    configure(out)
 
     logging.getLogger("some.library").error("it broke: %s", "badly")
     logging.getLogger("sqlalchemy.engine").info("SELECT secret")
@@ -81,7 +115,7 @@ def test_lines_of_libraries_have_the_same_shape() -> None:
 @pytest.mark.parametrize("as_json", [True, False])
 def test_traceback_shows_no_values_of_variables(as_json: bool) -> None:
     out = io.StringIO()
-    configure_logging(json=as_json, out=out)
+    configure(out, json=as_json)
     password = "hunter2"
     try:
         raise ValueError(len(password))
@@ -94,9 +128,9 @@ def test_traceback_shows_no_values_of_variables(as_json: bool) -> None:
 
 @pytest.mark.parametrize("json_lines", [True, False])
 def test_a_value_from_outside_cannot_forge_or_flood_a_log(json_lines: bool) -> None:
-    """INV-TASK-33."""
+    """INV-TASK-33, INV-LOG-04."""
     out = io.StringIO()
-    configure_logging(json=json_lines, out=out)
+    configure(out, json=json_lines)
     words = "\x1b]0;owned\x07\x1b[2J\nsecond line\x9b" + "N" * 100_000
 
     get_logger("x").warning("a.happened", reason=words)

@@ -211,7 +211,7 @@ pub(super) fn file(path: &Path, limits: Limits) -> Open {
             aside.push(ASIDE);
             std::fs::rename(&path, &aside)?;
             let kept = Path::new(&aside).display();
-            tracing::error!(path = %path.display(), %kept, error = %err, "mailboxes.damaged");
+            tracing::error!(file = %path.display(), %kept, error = %err, "mailboxes.damaged");
             open(&path, limits)
         }
         outcome => outcome,

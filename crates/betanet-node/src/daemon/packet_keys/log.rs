@@ -83,7 +83,7 @@ impl Log {
         tally_file.read_exact_at(&mut claim, 0)?;
         let mut file = open(&paths.log, OpenOptions::new().read(true).append(true))?;
         let not_whole = |error: RestoreError| {
-            tracing::warn!(path = %paths.log.display(), %error, "replay_log.not_whole");
+            tracing::warn!(file = %paths.log.display(), %error, "replay_log.not_whole");
             io::Error::new(ErrorKind::InvalidData, error)
         };
         let mut restoring = ReplayCache::restoring(filter_key, capacity, &claim);
