@@ -275,6 +275,7 @@ def test_commands_without_a_fog_bear_broken_streams(tmp_path: Path) -> None:
     environment = {**os.environ, "FOG_HOME": str(tmp_path / "none"), "FOG_WORKERS": "0"}
     commands: dict[str, Callable[[int], Sequence[str | Path]]] = {
         "doctor": lambda _: [FOG, "doctor"],
+        "health": lambda _: [FOG, "health"],
         "status": lambda _: [FOG, "status"],
         "down": lambda _: [FOG, "down", "--json"],
         "run": lambda _: [FOG, "run", WORDCOUNT],

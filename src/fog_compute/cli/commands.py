@@ -62,6 +62,7 @@ COMMANDS: Final = tuple(
         ("up", "up:up", "Start a fog on this machine."),
         ("down", "down:down", "Stop the fog that runs here."),
         ("status", "status:status", "Show what runs, and how it is."),
+        ("health", "health:health", "Say by the exit code whether the backend is well."),
         ("top", "top.command:top", "Watch what runs, live."),
         ("run", "run:run", "Run a module or a script as a task, and print what it prints."),
         ("map", "map:map_inputs", "Run a module over many inputs as tasks."),

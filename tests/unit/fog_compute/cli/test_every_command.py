@@ -218,6 +218,12 @@ CASES: Final[dict[str, Case]] = {
     ),
     "down": Case(("down",), "stopped in 0.2 s", "stopped", ok("{}"), prepare=stops),
     "status": Case(("status",), "epoch 3", "net", ok(STATUS)),
+    "health": Case(
+        words=("health",),
+        says="ok",
+        tells="well",
+        answers=ok({"status": "ok", "reasons": []}),
+    ),
     "doctor": Case(
         words=("doctor",),
         says="ok       memory              8.0 GiB are free",
