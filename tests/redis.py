@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
 from pathlib import Path
 from typing import Final
@@ -32,6 +33,15 @@ class PrivateRedis:
         self._server = subprocess.Popen(
             self._words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
         )
+
+    def say(self, *words: str) -> str:
+        """Give it a command; return the first line of its answer."""
+        said = b"".join(b"$%d\r\n%s\r\n" % (len(word), word.encode()) for word in words)
+        with socket.socket(socket.AF_UNIX) as line, line.makefile("rwb") as file:
+            line.connect(str(self._socket))
+            file.write(b"*%d\r\n%s" % (len(words), said))
+            file.flush()
+            return file.readline().decode().strip()
 
     def kill(self) -> None:
         if self._server is not None:

@@ -1,0 +1,219 @@
+"""Everything that an alert tells of, done to what runs: each fault for real."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import parse_qs, urlsplit
+
+import pg8000.native
+import psutil
+
+from tests.integration.conftest import bench_program, scripts_folder
+from tests.integration.fogs import until
+from tests.integration.monitoring.causes import Told, told_of
+from tests.integration.monitoring.scrapes import SECOND, Scraped
+from tests.integration.monitoring.second import SecondBackend
+from tests.integration.monitoring.small_net import ROLES, SmallNet
+from tests.integration.monitoring.stack import MIDDLES, Stack
+
+ALERT_S: Final = 90.0
+SEEN_S: Final = 60.0
+FLOOD_MESSAGES: Final = 20
+TASKS: Final = 12
+ERRORS: Final = 10
+CONNECTIONS: Final = 48
+STARTS: Final = 3
+APART_S: Final = 6.0
+
+
+class Faults:
+    """What is done to a stack, and what the webhook hears of it."""
+
+    def __init__(self, stack: Stack, ends: contextlib.ExitStack) -> None:
+        """Have what suffers ready, and let it be scraped; nothing is wrong yet."""
+        self._stack: Final = stack
+        self._ends: Final = ends
+        folder = stack.folder
+        self._tight: Final = ends.enter_context(SmallNet(folder / "tight", tight=True))
+        self._calm: Final = ends.enter_context(SmallNet(folder / "calm", tight=False))
+        self._second: Final = ends.enter_context(
+            SecondBackend(folder / "second", self._tight.bootstrap)
+        )
+        stack.targets.add(
+            *_targets("tight", self._tight),
+            *_targets("calm", self._calm),
+            Scraped(SECOND, "second", self._second.address),
+        )
+        stack.await_scrapes()  # before anything counts, so that it counts from nothing on
+
+    def begin(self) -> None:
+        """Do what needs nothing to have happened before."""
+        self._flood()
+        self._replay()
+        self._lose_workers()
+        self._take_connections()
+        self._lower_limit()
+        self._stack.targets.remove("fog-frontend")
+        self._stack.targets.remove("alertmanager")
+        self._ask_too_much()
+        self._restart()
+
+    def go_on(self) -> None:
+        """Do what has to wait for what was done before."""
+        for name in ("HighPacketDropRate", "QueueNearFull", "ReplayMemoryNearFull"):
+            self.await_told(told_of(name, "warning"))
+        for name in ("authority", "entry", "exit"):
+            self._tight.signal(name, signal.SIGSTOP)
+        self.await_told(told_of("CertificateExpiresSoon", "warning"))
+        self._second.renew()
+        self.await_told(told_of("ReplaySpike", "warning"))
+        for name in ("authority", "exit"):
+            (self._calm.folder / name).rename(self._calm.folder / f"{name} is gone")
+        for name in ("WorkerLoss", "LeaseExpiries"):
+            self.await_told(told_of(name, "warning"))
+        self._freeze_middles()
+
+    def await_told(self, told: Told) -> dict[str, Any]:
+        """What the webhook hears of it, sooner or later."""
+        heard: list[dict[str, Any]] = []
+
+        def heard_it() -> bool:
+            heard.extend(one for one in self._stack.webhook.told() if told.is_it(one["labels"]))
+            return bool(heard)
+
+        until(heard_it, ALERT_S, lambda: f"{told} was not heard: {self._stack.prometheus.firing()}")
+        return heard[0]
+
+    def _flood(self) -> None:
+        self._run(
+            [
+                *(sys.executable, "-P", "-m", "tests.integration.monitoring.flood"),
+                *(self._tight.bootstrap, self._stack.folder / "flood", str(FLOOD_MESSAGES)),
+            ],
+        )
+
+    def _replay(self) -> None:
+        self._run(
+            [
+                *(bench_program("replayer"), "--betanet", scripts_folder() / "betanet"),
+                *("--net", self._calm.bootstrap, "--dir", self._stack.folder / "replays"),
+            ],
+        )
+
+    def _run(self, words: list[str | Path]) -> None:
+        root = Path(__file__).resolve().parents[3]
+        with (self._stack.folder / "logs" / "programs").open("ab") as log:
+            process = subprocess.Popen(
+                list(map(str, words)),
+                cwd=root,
+                env={**os.environ, "PYTHONPATH": str(root)},
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+            )
+        self._ends.callback(process.communicate)
+        self._ends.callback(process.kill)
+
+    def _lose_workers(self) -> None:
+        """Give both workers more than they can do; one stops, and the other can run nothing."""
+        fog = self._stack.fog
+        frozen, unable = (psutil.Process(fog.pid(f"worker-{number}")) for number in (0, 1))
+        for runner in frozen.children() + unable.children():
+            runner.suspend()
+            self._ends.callback(_resume, runner)
+        self._stack.submit(TASKS)
+        until(self._all_slots_run, SEEN_S, lambda: "the workers take no tasks")
+        frozen.suspend()
+        self._ends.callback(_resume, frozen)
+        slots = fog.home / "worker-1" / "slots"
+        slots.rename(slots.with_name("no slots"))
+        slots.write_text("where a runner needs its folder")
+        for runner in unable.children():
+            runner.kill()
+
+    def _all_slots_run(self) -> bool:
+        return not self._stack.prometheus.query('fog_worker_slots{state="free"} > 0')
+
+    def _take_connections(self) -> None:
+        url = self._stack.database_url
+        parts = urlsplit(url)
+        socket = Path(parse_qs(parts.query)["host"][0]) / ".s.PGSQL.5432"
+        for _ in range(CONNECTIONS):
+            connection = pg8000.native.Connection(
+                parts.username, unix_sock=str(socket), database=parts.path[1:]
+            )
+            self._ends.callback(connection.close)
+
+    def _lower_limit(self) -> None:
+        used = self._stack.prometheus.query("redis_memory_used_bytes")[0]["value"][1]
+        self._stack.redis.say("CONFIG", "SET", "maxmemory", str(int(float(used))))
+
+    def _ask_too_much(self) -> None:
+        """Once, and more when that was seen: the first error of a route makes its series."""
+        assert self._second.upload() >= 500
+        errors = 'http_requests_total{instance="second", status=~"5.."}'
+        until(
+            lambda: bool(self._stack.prometheus.query(errors)), SEEN_S, lambda: "no error was seen"
+        )
+        for _ in range(ERRORS):
+            assert self._second.upload() >= 500
+
+    def _restart(self) -> None:
+        """Kill an exporter again and again, and not start it the last time."""
+        exporter = self._stack.exporters["host"]
+        began = 'process_start_time_seconds{service="host"}'
+        first = time.monotonic()
+        for _ in range(STARTS):
+            before = self._stack.prometheus.query(began)[0]["value"][1]
+            exporter.stop()
+            exporter.start()
+
+            def seen(before: str = before) -> bool:
+                now = self._stack.prometheus.query(began)
+                return bool(now) and now[0]["value"][1] != before
+
+            until(seen, SEEN_S, lambda: "a start was not seen")
+        until(lambda: time.monotonic() - first > APART_S, SEEN_S, lambda: "time stands still")
+        exporter.stop()
+        exporter.start()
+        exporter.stop()
+
+    def _freeze_middles(self) -> None:
+        fog = self._stack.fog
+        for number in range(MIDDLES):
+            node = psutil.Process(fog.node_pid(f"middle-{number}"))
+            node.suspend()
+            self._ends.callback(_resume, node)
+        self._stack.submit(TASKS)
+
+
+def _resume(process: psutil.Process) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process.resume()
+
+
+def _targets(name: str, net: SmallNet) -> list[Scraped]:
+    nodes = [
+        Scraped("betanet-mixnodes", f"{name}-{role}", net.address(role), {"role": role})
+        for role in ROLES
+    ]
+    authority = Scraped("betanet-authority", f"{name}-authority", net.authority_address)
+    return [*nodes, authority]
+
+
+@contextlib.contextmanager
+def provoked(stack: Stack) -> Iterator[Faults]:
+    """Do everything to a stack; what was frozen goes on afterwards, so that it can end."""
+    with contextlib.ExitStack() as ends:
+        faults = Faults(stack, ends)
+        faults.begin()
+        faults.go_on()
+        yield faults
