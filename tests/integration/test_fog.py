@@ -19,6 +19,7 @@ import wasmtime
 
 import fog_compute
 from fog_compute.levels import PrivacyLevel
+from tests.integration.exports import Exported, sections
 from tests.integration.fogs import FOG, STOP_S, TASK_S, RunningFog, running_fog, until
 from tests.integration.pages import blocks, commands, run_commands, run_python
 
@@ -488,3 +489,27 @@ def test_a_fog_elsewhere_is_asked_with_a_key(fog: RunningFog, tmp_path: Path) ->
         assert result.id in there.tasks(limit=1000)
         with pytest.raises(fog_compute.Unauthorised, match="needs the scope submit"):
             there.run(WORDCOUNT)
+
+
+def test_processes_export_what_the_reference_lists(fog: RunningFog) -> None:
+    """INV-MON-03: no more, no less, with the values of labels that are listed."""
+    assert fog.run("run", WORDCOUNT, "--stdin", TEXT).returncode == 0
+    worker = json.loads((fog.home / "worker-0" / "worker.json").read_text())
+    pages = {
+        "Backend": Exported(
+            fog.json("status")["fog"]["url"], (fog.home / "daemon" / "token").read_text()
+        ),
+        "Worker": Exported(worker["http"]),
+    }
+
+    for kind, listed in sections().items():
+        assert pages[kind].differs(listed) == [], kind
+        assert pages[kind].kind.startswith("text/plain; version=0.0.4"), kind
+    backend = pages["Backend"]
+    assert backend.total("fog_messages_total", outcome="acknowledged") > 0
+    assert backend.total("fog_circuit_sends_total", privacy="private", outcome="acknowledged") > 0
+    assert backend.total("fog_circuit_packets_total", privacy="private") > 0
+    assert backend.total("fog_net_packets_total", privacy="private", outcome="acknowledged") > 0
+    assert backend.total("fog_circuit_round_trip_seconds", privacy="private") > 0
+    assert backend.total("fog_store_commit_seconds_count") > 0
+    assert backend.total("fog_metrics_refresh_failures_total") == 0

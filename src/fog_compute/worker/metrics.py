@@ -10,14 +10,13 @@ from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Gauge, ProcessCollector
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from fog_compute import __version__
-from fog_compute.observability.metrics import CONTENT_TYPE
+from fog_compute.observability.metrics import CONTENT_TYPE, add_process
 from fog_compute.observability.serving import Page, Shown, as_json
 from fog_compute.worker.report import WorkerReport
 from fog_compute.worker.tally import RUN_BOUNDS_S, RunTimes, Tally
@@ -30,10 +29,7 @@ ANY_LEVEL: Final = "any"
 def pages_of(report: Callable[[], WorkerReport], tally: Tally) -> Mapping[str, Page]:
     """``/health`` and ``/metrics`` of a worker that tells ``report`` of itself."""
     registry = CollectorRegistry()
-    ProcessCollector(registry=registry)
-    Gauge(
-        "fog_build_info", "1, with the version that runs.", ["version"], registry=registry
-    ).labels(__version__).set(1)
+    add_process(registry)
     registry.register(_Worker(report, tally))
 
     def health() -> Shown:

@@ -8,7 +8,14 @@ from fog_compute.observability.metrics.backend import PARTS_GATHERED, BackendMet
 from fog_compute.observability.metrics.chat import ChatMetrics
 from fog_compute.observability.metrics.http import HttpMetrics
 from fog_compute.observability.metrics.network import CircuitMetrics, NetworkMetrics
-from fog_compute.observability.metrics.registry import CONTENT_TYPE, Family, Followed, Registry
+from fog_compute.observability.metrics.registry import (
+    CONTENT_TYPE,
+    Family,
+    Followed,
+    Registry,
+    add_process,
+    families_of,
+)
 from fog_compute.observability.metrics.store import StoreMetrics
 from fog_compute.observability.metrics.tasks import TaskMetrics
 
@@ -25,4 +32,6 @@ __all__ = [
     "Registry",
     "StoreMetrics",
     "TaskMetrics",
+    "add_process",
+    "families_of",
 ]

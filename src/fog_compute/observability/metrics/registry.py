@@ -15,15 +15,21 @@ from prometheus_client.process_collector import ProcessCollector
 
 import fog_compute
 
-__all__ = ["CONTENT_TYPE", "Family", "Followed", "Registry", "Values"]
+__all__ = [
+    "CONTENT_TYPE",
+    "Family",
+    "Followed",
+    "Registry",
+    "Values",
+    "add_process",
+    "families_of",
+]
 
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 """Of `Registry.render`: all servers of this century read it, and no name here needs a later one."""
 
 Values: TypeAlias = Iterable[str] | str
 """The values that a label takes; or, where they are not counted up, what they are, in words."""
-
-_NO_LABELS: Final[Mapping[str, tuple[str, ...] | str]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +73,8 @@ class Registry:
     def __init__(self) -> None:
         self._series: Final = _Series()
         self._labels: Final[dict[str, Mapping[str, tuple[str, ...] | str]]] = {}
-        ProcessCollector(registry=self._series)
-        build = self.gauge(
-            "fog_build_info", "1; its label names what runs.", version="the version of fog-compute"
-        )
-        build.labels(fog_compute.__version__).set(1)
+        add_process(self._series)
+        self._labels["fog_build_info"] = {"version": "the version of fog-compute"}
 
     def counter(self, name: str, meaning: str, **labels: Values) -> Counter:
         """Make a counter; ``name`` is without ``_total``."""
@@ -106,16 +109,7 @@ class Registry:
 
     def families(self) -> Sequence[Family]:
         """All metrics, by name."""
-        found = [
-            Family(
-                f"{metric.name}_total" if metric.type == "counter" else metric.name,
-                metric.type,
-                metric.documentation,
-                self._labels.get(metric.name, _NO_LABELS),
-            )
-            for metric in self._series.collect()
-        ]
-        return sorted(found, key=lambda family: family.name)
+        return families_of(self._series.collect(), self._labels)
 
     def _note(self, name: str, labels: Mapping[str, Values]) -> Mapping[str, tuple[str, ...] | str]:
         values = {
@@ -130,6 +124,44 @@ def _listed(values: Mapping[str, tuple[str, ...] | str]) -> Iterator[tuple[str, 
     listed = [each for each in values.values() if not isinstance(each, str)]
     if values and len(listed) == len(values):
         yield from itertools.product(*listed)
+
+
+def add_process(series: CollectorRegistry) -> None:
+    """Add to a registry what every process tells of itself: what it takes, and what it runs."""
+    ProcessCollector(registry=series)
+    build = Gauge("fog_build_info", "1; its label says what runs.", ["version"], registry=series)
+    build.labels(fog_compute.__version__).set(1)
+
+
+def families_of(
+    metrics: Iterable[Metric],
+    said: Mapping[str, Mapping[str, tuple[str, ...] | str]] = MappingProxyType({}),
+) -> list[Family]:
+    """Metrics as they are exported, by name.
+
+    Args:
+        metrics: a registry's, or those of a page that was read.
+        said: what is known of the labels of some; of the others, the values that are there.
+    """
+    found = [
+        Family(
+            f"{metric.name}_total" if metric.type == "counter" else metric.name,
+            metric.type,
+            metric.documentation,
+            said.get(metric.name) or _values_in(metric),
+        )
+        for metric in metrics
+    ]
+    return sorted(found, key=lambda family: family.name)
+
+
+def _values_in(metric: Metric) -> Mapping[str, tuple[str, ...]]:
+    found: dict[str, dict[str, None]] = {}
+    for sample in metric.samples:
+        for label, value in sample.labels.items():
+            if label != "le":
+                found.setdefault(label, {})[value] = None
+    return {label: tuple(values) for label, values in found.items()}
 
 
 class Followed:
