@@ -10,11 +10,12 @@ RUN apt-get update \
     && apt-get install --yes --no-install-recommends python3-venv \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
+ENV CARGO_PROFILE_RELEASE_STRIP=true
 COPY Cargo.toml Cargo.lock ./
 COPY crates crates
 # Both Dockerfiles begin alike, down to this line: an engine compiles once for both.
 RUN cargo build --locked --package betanet-node --package betanet-py --bin betanet --profile "$PROFILE" \
-    && install -D --strip --target-directory=/out "target/$PROFILE/betanet"
+    && install -D --target-directory=/out "target/$PROFILE/betanet"
 
 FROM debian:bookworm-slim
 # The folders have their owner in the image, and volumes that are mounted over them get it from there.

@@ -10,11 +10,12 @@ RUN apt-get update \
     && apt-get install --yes --no-install-recommends python3-venv \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
+ENV CARGO_PROFILE_RELEASE_STRIP=true
 COPY Cargo.toml Cargo.lock ./
 COPY crates crates
 # Both Dockerfiles begin alike, down to this line: an engine compiles once for both.
 RUN cargo build --locked --package betanet-node --package betanet-py --bin betanet --profile "$PROFILE" \
-    && install -D --strip --target-directory=/out "target/$PROFILE/betanet"
+    && install -D --target-directory=/out "target/$PROFILE/betanet"
 COPY requirements requirements
 RUN python3 -m venv /uv \
     && /uv/bin/pip install --no-cache-dir --require-hashes --requirement requirements/uv.txt
@@ -22,7 +23,8 @@ COPY pyproject.toml README.md LICENSE-MIT LICENSE-APACHE ./
 COPY packaging packaging
 COPY monitoring monitoring
 COPY src src
-RUN FOG_BUILD_PROFILE="$PROFILE" /uv/bin/uv build --wheel --python /uv/bin/python --out-dir /out
+RUN FOG_BUILD_PROFILE="$PROFILE" /uv/bin/uv build --wheel --build-constraints requirements/dev.txt --python /uv/bin/python \
+        --out-dir /out
 
 FROM python:3.11-slim-bookworm AS install
 COPY --from=build /uv/bin/uv /usr/local/bin/

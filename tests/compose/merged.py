@@ -44,9 +44,12 @@ def compose(
     )
 
 
-def merged(files: Sequence[str] = (MAIN, BETANET), **variables: str) -> dict[str, Any]:
+def merged(
+    files: Sequence[str] = (MAIN, BETANET), profiles: str = "*", **variables: str
+) -> dict[str, Any]:
     """What Compose makes of `files`."""
-    done = compose(files, "config", "--format", "json", **(SECRETS | variables))
+    given = SECRETS | variables
+    done = compose(files, "config", "--format", "json", profiles=profiles, **given)
     assert done.returncode == 0, done.stderr
     project: dict[str, Any] = json.loads(done.stdout)
     return project

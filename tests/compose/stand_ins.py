@@ -32,14 +32,13 @@ PACKAGES: Final = (
     "python3-venv",
     "redis-server",
 )
+BASE: Final = "fog-stand-in:latest"
 CERTIFICATES: Final = "/etc/ssl/certs/ca-certificates.crt"
 _BIN: Final = {
     "alertmanager": "prometheus-alertmanager",
     "node_exporter": "prometheus-node-exporter",
     "postgres_exporter": "prometheus-postgres-exporter",
     "redis_exporter": "prometheus-redis-exporter",
-    "prometheus": "prometheus",
-    "promtool": "promtool",
 }
 
 ENTRYPOINTS: Final = {
@@ -67,10 +66,11 @@ ln -sf python3 /usr/bin/python
 for name in pg_isready postgres initdb psql; do
     ln -sf "/usr/lib/postgresql/15/bin/$name" "/usr/bin/$name"
 done
-groupadd --gid 999 service 2>/dev/null || groupmod --gid 998 "$(getent group 999 | cut -d: -f1)"
-getent group 999 >/dev/null || groupadd --gid 999 service
-owner=$(getent passwd 999 | cut -d: -f1)
-[ -z "$owner" ] || userdel "$owner"
+user=$(getent passwd 999 | cut -d: -f1)
+[ -z "$user" ] || userdel "$user"
+group=$(getent group 999 | cut -d: -f1)
+[ -z "$group" ] || groupdel "$group"
+groupadd --gid 999 service
 useradd --uid 999 --gid 999 --no-create-home --home-dir /var/lib/postgresql service
 rm -rf /var/lib/postgresql /var/lib/prometheus
 install -d -o 999 -g 999 -m 0700 /var/lib/postgresql/data
@@ -86,7 +86,7 @@ if [ ! -s "$data/PG_VERSION" ]; then
     file=$(mktemp)
     printf %s "$POSTGRES_PASSWORD" >"$file"
     initdb --pgdata="$data" --username="$POSTGRES_USER" --pwfile="$file" --auth-local=trust \\
-        --auth-host=scram-sha-256 >/dev/null
+        --auth-host=scram-sha-256 --locale=C.UTF-8 >/dev/null
     rm "$file"
     echo 'host all all all scram-sha-256' >>"$data/pg_hba.conf"
     echo "CREATE DATABASE $POSTGRES_DB;" | postgres --single -D "$data" postgres >/dev/null
@@ -107,16 +107,22 @@ def make(images: Sequence[str], folder: Path, docker: Callable[..., str]) -> Non
     lacking = [image for image in images if image not in have]
     if not lacking:
         return
-    archive = folder / "base.tar"
-    if not archive.exists():
-        _bootstrap(archive)
+    base = folder / "base.tar"
+    if not base.exists():
+        _bootstrap(base)
+    if BASE not in have:
+        docker("import", str(base), BASE)
     for image in lacking:
         repository = image.partition(":")[0]
         entry = ENTRYPOINTS[repository]
-        changes = ["--change", f"ENTRYPOINT {entry}"] if entry else []
-        docker("import", *changes, str(archive), image)
-        if repository == "rust":
-            _add_toolchain(image, docker)
+        lines = [f"FROM {BASE}", f"ENV PIP_CERT={CERTIFICATES} SSL_CERT_FILE={CERTIFICATES}"]
+        lines += [f"ENTRYPOINT {entry}"] if entry else []
+        with tempfile.TemporaryDirectory() as name:
+            place = Path(name)
+            if repository == "rust":
+                lines += _toolchain(place)
+            (place / "Dockerfile").write_text("\n".join(lines))
+            docker("build", "--tag", image, str(place))
 
 
 def _bootstrap(archive: Path) -> None:
@@ -147,24 +153,22 @@ def _bootstrap(archive: Path) -> None:
         fresh.replace(archive)
 
 
-def _add_toolchain(image: str, docker: Callable[..., str]) -> None:
-    """Put this machine's Rust, and the sources that it has downloaded, into an image."""
+def _toolchain(place: Path) -> list[str]:
+    """This machine's Rust, and the sources that it has downloaded, as lines of a Dockerfile."""
     root = Path(
         subprocess.run(
             ["rustc", "--print", "sysroot"], capture_output=True, check=True, text=True, cwd=ROOT
         ).stdout.strip()
     )
     cargo = Path(os.environ.get("CARGO_HOME", Path.home() / ".cargo"))
-    with tempfile.TemporaryDirectory() as name:
-        place = Path(name)
-        skip = shutil.ignore_patterns("doc", "man", "src", "etc")
-        shutil.copytree(root, place / "rust", symlinks=True, ignore=skip)
-        for part in ("cache", "index"):
-            if (cargo / "registry" / part).is_dir():
-                shutil.copytree(cargo / "registry" / part, place / "cargo" / "registry" / part)
-        (place / "cargo").mkdir(exist_ok=True)
-        (place / "Dockerfile").write_text(
-            f"FROM {image}\nCOPY rust /usr/local/rust\nCOPY cargo /usr/local/cargo\n"
-            "ENV CARGO_HOME=/usr/local/cargo PATH=/usr/local/rust/bin:$PATH\n"
-        )
-        docker("build", "--tag", image, str(place))
+    skip = shutil.ignore_patterns("doc", "man", "src", "etc")
+    shutil.copytree(root, place / "rust", symlinks=True, ignore=skip)
+    (place / "cargo").mkdir()
+    for part in ("cache", "index"):
+        if (cargo / "registry" / part).is_dir():
+            shutil.copytree(cargo / "registry" / part, place / "cargo" / "registry" / part)
+    return [
+        "COPY rust /usr/local/rust",
+        "COPY cargo /usr/local/cargo",
+        "ENV CARGO_HOME=/usr/local/cargo PATH=/usr/local/rust/bin:$PATH",
+    ]

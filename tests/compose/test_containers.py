@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +25,7 @@ from tests.compose.merged import BETANET, MAIN, ROOT, SECRETS, compose_program, 
 PLACE: Final = Path(os.environ.get("COMPOSE_TEST", ROOT / "target" / "compose-test"))
 PROFILE: Final = os.environ.get("BUILD_PROFILE", "quick")
 VARIABLES: Final = {**SECRETS, "COMPOSE_PROFILES": "worker", "BUILD_PROFILE": PROFILE}
+ASK: Final = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1]).read().decode())"
 UP_S: Final = 420
 ASK_S: Final = 120
 
@@ -90,7 +92,7 @@ class Stack:
 
     def get(self, url: str) -> Any:
         """Ask one of the ports that the machine has."""
-        done = self.engine.inside("wget", "-q", "-O", "-", url)
+        done = self.engine.inside(sys.executable, "-c", ASK, url)
         assert done.returncode == 0, f"{url}: {done.stderr}"
         return json.loads(done.stdout)
 

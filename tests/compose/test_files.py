@@ -4,19 +4,38 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+import subprocess
+import sys
 from collections import Counter
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
+import yaml
 
 from tests.compose.merged import BETANET, MAIN, ROOT, SECRETS, compose, merged
 
 OURS: Final = {"fog-compute": "docker/fog.Dockerfile", "fog-betanet": "docker/betanet.Dockerfile"}
+PROMETHEUS: Final = ROOT / "monitoring" / "prometheus"
 MOST_MEMORY: Final = 4 * 1024**3
 MOST_CPUS: Final = 1  # a limit above what a machine has is refused by the engine
 _PINNED: Final = re.compile(r"v?\d+\.\d+(\.\d+)?(-[a-z]+)?")
 
 Service = dict[str, Any]
+
+
+def jobs_of(variant: str) -> dict[str, list[dict[str, Any]]]:
+    """Whom Prometheus asks, by its jobs, with one of the folders of targets."""
+    config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
+    jobs: dict[str, list[dict[str, Any]]] = {}
+    for job in config["scrape_configs"]:
+        groups = jobs[job["job_name"]] = list(job.get("static_configs", ()))
+        for found in job.get("file_sd_configs", ()):
+            (name,) = found["files"]
+            folder, _, file = name.partition("/")
+            groups += yaml.safe_load((PROMETHEUS / folder / variant / file).read_text())
+    return jobs
 
 
 @pytest.fixture(scope="module")
@@ -252,6 +271,93 @@ def test_a_level_of_seven_hops_has_its_nodes(services: dict[str, Service]) -> No
     assert roles("") == {"entry": 1, "middle": 1, "exit": 1}
     # An edge, five middles and an edge; and two edges more, so that one of each side may be away.
     assert roles("full") == {"entry": 2, "middle": 5, "exit": 2}
+
+
+@pytest.mark.parametrize("targets", ["alone", "betanet", "betanet-full"])
+def test_what_is_mounted_from_here_is_here(targets: str) -> None:
+    for name, service in merged(FOG_TARGETS=targets)["services"].items():
+        for volume in service.get("volumes", ()):
+            source = Path(volume["source"])
+            if volume["type"] == "bind" and source.is_relative_to(ROOT):
+                assert source.exists(), f"{name}: the engine would make a folder of {source}"
+
+
+@pytest.mark.parametrize(
+    ("targets", "profiles", "files"),
+    [
+        ("alone", "", [MAIN]),
+        ("betanet", "worker", [MAIN, BETANET]),
+        ("betanet-full", "*", [MAIN, BETANET]),
+    ],
+)
+def test_prometheus_asks_those_that_run_under_their_names(
+    targets: str, profiles: str, files: list[str]
+) -> None:
+    jobs = jobs_of(targets)
+    asked = {
+        target.partition(":")[0]: group["labels"]
+        for groups in jobs.values()
+        for group in groups
+        for target in group["targets"]
+    }
+    services = merged(files, profiles)["services"]
+    roles = {
+        name: service["environment"]["NODE_TYPE"]
+        for name, service in services.items()
+        if name.startswith("betanet-mixnode-")
+    }
+
+    seen_by_exporters = {"postgres", "redis"}
+    assert asked.keys() - {"localhost"} == services.keys() - seen_by_exporters - {"prometheus"}
+    assert {name: labels["role"] for name, labels in asked.items() if "role" in labels} == roles
+    for name, labels in asked.items():
+        network = services["prometheus" if name == "localhost" else name]["networks"]
+        assert "monitoring" in network, name
+        assert labels["instance"]
+
+
+def test_prometheus_finds_the_key_where_the_backend_leaves_it(
+    services: dict[str, Service],
+) -> None:
+    config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
+    (key,) = (
+        job["authorization"]["credentials_file"]
+        for job in config["scrape_configs"]
+        if "authorization" in job
+    )
+    backend, prometheus = services["backend"], services["prometheus"]
+
+    assert backend["environment"]["FOG_METRICS_KEY_FILE"] == key
+    (shared,) = (v for v in prometheus["volumes"] if v["target"] == str(Path(key).parent))
+    assert shared["read_only"]
+    # Whoever is made first, the folder gets its owner from the backend's image.
+    assert shared["volume"] == {"nocopy": True}
+    assert prometheus["group_add"] == [backend["user"].partition(":")[2]]
+
+
+@pytest.mark.parametrize("webhook", ["", "http://127.0.0.1:9/a?b=c"])
+def test_alertmanager_starts_with_and_without_a_webhook(
+    services: dict[str, Service], tmp_path: Path, webhook: str
+) -> None:
+    program = shutil.which("amtool", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    if program is None:
+        pytest.skip("amtool is missing (Debian: prometheus-alertmanager)")
+    shell, options, script = services["alertmanager"]["entrypoint"]
+    script = script.replace("$$", "$").replace("/etc/", f"{ROOT}/monitoring/")
+    script = script.replace("/run/alertmanager", str(tmp_path))
+    script, started, _ = script.partition("exec ")
+    assert started
+
+    subprocess.run(
+        [shell, options, f"{script} exec {program} check-config {tmp_path}/alertmanager.yml"],
+        check=True,
+        env={"PATH": os.defpath, "FOG_ALERT_WEBHOOK": webhook},
+        timeout=30,
+    )
+
+    config = yaml.safe_load((tmp_path / "alertmanager.yml").read_text())
+    told = [one["url"] for to in config["receivers"] for one in to.get("webhook_configs", ())]
+    assert told == [webhook] * bool(webhook)
 
 
 def test_scripts_of_the_images_can_be_run_and_are_in_them() -> None:
