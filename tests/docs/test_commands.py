@@ -156,6 +156,7 @@ def test_metrics_exist(pages: dict[str, str], sources: dict[str, str]) -> None:
     unknown = {
         f"{name}: {metric}"
         for name, text in pages.items()
+        if name != "docs/reference/metrics.md"  # which is made from what is exported
         for metric in METRIC.findall(text)
         if tail.sub("", metric) not in code
     }
