@@ -1,7 +1,8 @@
-"""Build backend: maturin, plus the `betanet` binary.
+"""Build backend: maturin, plus the `betanet` binary and the rules of the monitoring.
 
 maturin leaves `[[bin]]` targets out of a wheel that holds an extension module, so the binary is
-built first and laid into the wheel's data folder, from where installers put it on the PATH.
+built first and laid into the wheel's data folder, from where installers put it on the PATH. So are
+the alert rules, which they put below `share`.
 Editable installs use cargo's `dev` profile, which the tests share, so that dependencies compile
 once; wheels use `release`. `FOG_BUILD_PROFILE` names another profile for either.
 """
@@ -36,12 +37,17 @@ __all__ = [
 
 Settings = Mapping[str, object] | None
 SCRIPTS = Path("packaging/data/scripts")
+SHARE = Path("packaging/data/data/share/fog-compute")
+MONITORING = Path("monitoring")
+WATCHED_BY = ("prometheus/rules/*.yml", "alertmanager/alertmanager.yml")
+"""What `fog up --monitoring` hands to Prometheus and Alertmanager, in the folder before."""
 
 
 def build_wheel(directory: str, settings: Settings = None, metadata: str | None = None) -> str:
     """Build the wheel with the binary inside; return its file name."""
     profile = os.environ.get("FOG_BUILD_PROFILE", "release")
     _build_binary(profile)
+    lay_share()
     return str(maturin.build_wheel(directory, _with_profile(settings, profile), metadata))
 
 
@@ -49,6 +55,7 @@ def build_editable(directory: str, settings: Settings = None, metadata: str | No
     """Build the wheel that points at this source tree; return its file name."""
     profile = os.environ.get("FOG_BUILD_PROFILE", "dev")
     _build_binary(profile)
+    shutil.rmtree(SHARE, ignore_errors=True)  # of a wheel before; there is the checkout
     return str(maturin.build_editable(directory, _with_profile(settings, profile), metadata))
 
 
@@ -66,6 +73,16 @@ def prepare_metadata_for_build_wheel(directory: str, settings: Settings = None) 
 
 
 prepare_metadata_for_build_editable = prepare_metadata_for_build_wheel
+
+
+def lay_share() -> None:
+    """Lay into the wheel's data folder what installers put below `share`."""
+    shutil.rmtree(SHARE, ignore_errors=True)
+    for pattern in WATCHED_BY:
+        for source in sorted(MONITORING.glob(pattern)):
+            place = SHARE / source.relative_to(MONITORING)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, place)
 
 
 def _with_profile(settings: Settings, profile: str) -> dict[str, object]:

@@ -12,6 +12,7 @@ from types import MappingProxyType
 import pytest
 
 EMPTY: Mapping[str, str] = MappingProxyType({})
+RULES = "prometheus/rules"
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -122,3 +123,8 @@ def test_the_source_archive_becomes_a_wheel_that_installs_alone(
     scripts = tmp_path / "venv" / "bin"
     run(uv(), "pip", "install", "--quiet", "--python", scripts / "python", wheel, env=quickly)
     assert_works(scripts, tmp_path)
+    share = scripts.parent / "share" / "fog-compute"
+    code = "from fog_compute.cli.monitoring import programs as p; print(p.find_share(p.RULES))"
+    assert run(scripts / "python", "-c", code, cwd=tmp_path).strip() == str(share / RULES)
+    assert (share / RULES / "fog.yml").is_file()
+    assert (share / "alertmanager" / "alertmanager.yml").is_file()

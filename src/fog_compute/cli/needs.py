@@ -25,11 +25,13 @@ from fog_compute import spawn
 from fog_compute.cli.common import CommandError, note
 from fog_compute.cli.disk import disk_problems, nearest
 from fog_compute.cli.monitoring.programs import (
+    ALERTING,
     ALERTMANAGER,
-    NO_RULES,
+    NO_SHARE,
     PROMETHEUS,
+    RULES,
     find,
-    find_rules,
+    find_share,
     missing,
 )
 from fog_compute.clock import SystemClock
@@ -259,8 +261,8 @@ def _monitoring(settings: Settings) -> Iterator[str]:
     needed = (PROMETHEUS, ALERTMANAGER)
     if lacking := [program for program in needed if find(program) is None]:
         yield missing(lacking)
-    if find_rules() is None:
-        yield NO_RULES
+    if find_share(RULES) is None or find_share(ALERTING) is None:
+        yield NO_SHARE
     host = loopback_like(settings.host)
     for name in ("prometheus_port", "alertmanager_port"):
         port = getattr(settings, name)

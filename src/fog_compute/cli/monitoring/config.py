@@ -76,19 +76,16 @@ def expected_jobs(jobs: Iterable[str]) -> bytes:
     return _document({"groups": [{"name": "expected", "rules": rules}]})
 
 
-def alertmanager_settings(webhook: str | None) -> bytes:
-    """The whole of ``alertmanager.yml``: a webhook hears of alerts, or nobody does."""
-    receiver: dict[str, object] = {"name": "operator"}
-    if webhook is not None:
-        receiver["webhook_configs"] = [{"url": webhook, "send_resolved": True}]
-    route = {
-        "receiver": "operator",
-        "group_by": ["alertname", "service"],
-        "group_wait": "15s",
-        "group_interval": "1m",
-        "repeat_interval": "4h",
-    }
-    return _document({"route": route, "receivers": [receiver]})
+def alertmanager_settings(common: str, webhook: str | None) -> bytes:
+    """The whole of ``alertmanager.yml``: a webhook hears of alerts, or nobody does.
+
+    ``common`` is the file of all variants, whose last lines are the receiver, without any way.
+    """
+    if webhook is None:
+        return common.encode()
+    # A text of JSON is one of YAML, too.
+    url = json.dumps(webhook)
+    return f"{common.rstrip()}\n    webhook_configs:\n      - url: {url}\n".encode()
 
 
 def _job(job: str, access: BackendAccess) -> dict[str, Any]:

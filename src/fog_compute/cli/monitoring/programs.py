@@ -13,15 +13,17 @@ from typing import Final, NamedTuple
 from fog_compute import spawn
 
 __all__ = [
+    "ALERTING",
     "ALERTMANAGER",
     "NODE_EXPORTER",
-    "NO_RULES",
+    "NO_SHARE",
     "POSTGRES_EXPORTER",
     "PROMETHEUS",
     "REDIS_EXPORTER",
+    "RULES",
     "Program",
     "find",
-    "find_rules",
+    "find_share",
     "missing",
 ]
 
@@ -48,10 +50,13 @@ POSTGRES_EXPORTER: Final = Program(
 )
 REDIS_EXPORTER: Final = Program("redis-exporter", "prometheus-redis-exporter", "redis_exporter")
 
-NO_RULES: Final = "the alert rules are not where this package keeps them: install fog-compute again"
+NO_SHARE: Final = "the rules of the monitoring are not where they belong: install fog-compute again"
 
-_SHARED: Final = Path("share/fog-compute/prometheus/rules")
-_CHECKOUT: Final = Path(__file__).resolve().parents[4]
+RULES: Final = "prometheus/rules"
+ALERTING: Final = "alertmanager/alertmanager.yml"
+
+_SHARE: Final = "share/fog-compute"
+_CHECKOUT: Final = Path(__file__).resolve().parents[4] / "monitoring"
 
 
 def find(program: Program) -> Path | None:
@@ -65,12 +70,15 @@ def find(program: Program) -> Path | None:
     return None
 
 
-def find_rules() -> Path | None:
-    """The folder of the alert rules: in the checkout that is installed, or where wheels put it."""
+def find_share(files: str) -> Path | None:
+    """What goes by a path below the monitoring, such as ``prometheus/rules``, if it is here.
+
+    In a checkout that is the folder of the repository; wheels put it below ``share``.
+    """
     shares = [sysconfig.get_path("data")]
     shares.append(sysconfig.get_path("data", sysconfig.get_preferred_scheme("user")))
-    places = [_CHECKOUT / "monitoring/prometheus/rules", *(Path(one) / _SHARED for one in shares)]
-    return next((place for place in places if any(place.glob("*.yml"))), None)
+    places = [_CHECKOUT, *(Path(one) / _SHARE for one in shares)]
+    return next((found for place in places if (found := place / files).exists()), None)
 
 
 def missing(lacking: Sequence[Program]) -> str:

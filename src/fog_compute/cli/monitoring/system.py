@@ -56,10 +56,11 @@ class Monitoring:
         ]
         self._targets: Final[dict[str, Sequence[Target]]] = {}
         self._urls: Final[dict[str, str]] = {}
-        rules = programs.find_rules()
-        if rules is None:
-            raise CommandError(programs.NO_RULES)
+        rules, alerting = map(programs.find_share, (programs.RULES, programs.ALERTING))
+        if rules is None or alerting is None:
+            raise CommandError(programs.NO_SHARE)
         self._rules: Final = rules
+        self._alerting: Final = alerting
 
     @property
     def urls(self) -> Mapping[str, str]:
@@ -126,7 +127,7 @@ class Monitoring:
         files = {
             "prometheus.yml": prometheus_settings(self._rules, self.jobs, access),
             EXPECTED: expected_jobs(self.jobs),
-            "alertmanager.yml": alertmanager_settings(told),
+            "alertmanager.yml": alertmanager_settings(self._alerting.read_text("utf-8"), told),
         }
         for name, content in files.items():
             write_private(self._folder / name, content, lasting=False)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fog_compute.cli.monitoring import targets
+from fog_compute.cli.monitoring import programs, targets
 from fog_compute.cli.monitoring.config import (
     BackendAccess,
     alertmanager_settings,
@@ -19,6 +19,7 @@ from fog_compute.cli.monitoring.config import (
     prometheus_settings,
 )
 
+ROOT = Path(__file__).resolve().parents[5]
 JOBS = [*targets.NETWORKS]
 KEY = Path("/var/lib/fog/metrics-key")
 
@@ -83,11 +84,13 @@ def test_backend_under_tls_proves_itself_by_its_certificate() -> None:
 @pytest.mark.parametrize("webhook", [None, "https://example.org/a?token='\"%20x:y"])
 def test_alertmanager_tells_a_webhook_or_nobody(webhook: str | None, tmp_path: Path) -> None:
     settings = tmp_path / "alertmanager.yml"
-    settings.write_bytes(alertmanager_settings(webhook))
+    common = (ROOT / "monitoring" / programs.ALERTING).read_text()
+    settings.write_bytes(alertmanager_settings(common, webhook))
 
-    (receiver,) = json.loads(settings.read_bytes())["receivers"]
-    told = [hook["url"] for hook in receiver.get("webhook_configs", [])]
-    assert told == ([] if webhook is None else [webhook])
+    added = settings.read_text()[len(common.rstrip()) :]
+    assert settings.read_text().startswith(common.rstrip())
+    lines = [] if webhook is None else ["webhook_configs:", f"- url: {json.dumps(webhook)}"]
+    assert [line.strip() for line in added.strip().splitlines()] == lines
     done = subprocess.run(
         [tool("amtool"), "check-config", settings], capture_output=True, check=False, text=True
     )

@@ -47,11 +47,8 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         path = folder / program.package
         path.write_text(f"#!{sys.executable}\n{SERVER}")
         path.chmod(0o755)
-    (tmp_path / "rules").mkdir()
-    (tmp_path / "rules" / "a.yml").touch()
     monkeypatch.setenv("PATH", str(folder))
     monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / "python"))
-    monkeypatch.setattr(programs, "find_rules", lambda: tmp_path / "rules")
     return folder
 
 
@@ -109,9 +106,9 @@ def test_files_are_for_the_owner_alone(tools: Path, tmp_path: Path) -> None:
 def test_missing_rules_are_an_error(
     tools: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(programs, "find_rules", lambda: None)
+    monkeypatch.setattr(programs, "find_share", lambda files: None)
 
-    with pytest.raises(CommandError, match="alert rules"):
+    with pytest.raises(CommandError, match="rules of the monitoring"):
         monitoring(tmp_path)
 
 
@@ -126,7 +123,6 @@ async def test_program_is_ready_when_its_page_says_so_and_comes_back_where_it_wa
     tmp_path: Path, tools: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.undo()  # this Python is needed to bind a program
-    monkeypatch.setattr(programs, "find_rules", lambda: tmp_path / "rules")
     monkeypatch.setattr(programs, "find", lambda program: tools / program.package)
     monkeypatch.setattr(exporters, "wanted", lambda settings: [])
     starts = tmp_path / "starts"
