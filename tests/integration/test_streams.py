@@ -213,6 +213,7 @@ def test_commands_of_fog_bear_broken_streams(
         "node ls": lambda _: [FOG, "node", "ls"],
         "node show of no such id": lambda _: [FOG, "node", "show", "f" * 64],
         "top": lambda _: [FOG, "top"],
+        "alerts of a fog that nobody watches": lambda _: [FOG, "alerts"],
         "worker ls as JSON": lambda _: [FOG, "worker", "ls", "--json"],
         "a second start": lambda _: [FOG, "up"],
         "map": lambda _: [FOG, "map", WORDCOUNT, text],

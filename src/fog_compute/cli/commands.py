@@ -64,6 +64,7 @@ COMMANDS: Final = tuple(
         ("status", "status:status", "Show what runs, and how it is."),
         ("health", "health:health", "Say by the exit code whether the backend is well."),
         ("top", "top.command:top", "Watch what runs, live."),
+        ("alerts", "alerts:alerts", "Show what the monitoring complains of."),
         ("run", "run:run", "Run a module or a script as a task, and print what it prints."),
         ("map", "map:map_inputs", "Run a module over many inputs as tasks."),
         ("doctor", "doctor.command:doctor", "Say what this machine lacks."),

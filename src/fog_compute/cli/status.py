@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from fog_compute.cli.alerts import watched_by
 from fog_compute.cli.client import Backend
-from fog_compute.cli.common import JsonFlag, print_fields, print_json
+from fog_compute.cli.common import CommandError, JsonFlag, print_fields, print_json
 from fog_compute.cli.lent import lacking_scripts
 from fog_compute.cli.local_net import net_trouble
+from fog_compute.cli.monitoring.asking import ask_alerts, counts_of
 from fog_compute.cli.state import FogState, read_fog_state, troubles_of
 from fog_compute.cli.states import shown_state
 from fog_compute.cli.worker import lends_line
@@ -34,14 +36,15 @@ def status(*, json: JsonFlag = False) -> int:
     state = read_fog_state(layout) if here else None
     troubles = all_troubles(state, report, net_trouble(layout) if here else "")
     scripts = lacking_scripts(layout) if here else []
+    watched = _alerts_of(state)
     if json:
         told = {"home": str(layout.root), "fog": state, "troubles": troubles, "scripts": scripts}
-        print_json({**told, **report})
+        print_json({**told, "alerts": watched if isinstance(watched, dict) else None, **report})
         return 0
     where = ("home", str(layout.root))
     if isinstance(backend.place, Remote):
         where = ("backend", str(backend.place.url))
-    _print(where, state, report, troubles, scripts)
+    _print(where, state, report, troubles, scripts, _watch_lines(state, watched))
     return 0
 
 
@@ -71,6 +74,7 @@ def _print(
     report: Status,
     troubles: Sequence[str],
     scripts: Sequence[str],
+    watch_lines: list[tuple[str, str]],
 ) -> None:
     lines = [where]
     if state:
@@ -79,7 +83,7 @@ def _print(
             f"{name} {pid or 'restarting'}" for name, pid in state["children"].items()
         )
         lines.append(("processes", f"fog {state['pid']}, {children}"))
-        lines += _restart_lines(state)
+        lines += [*watch_lines, *_restart_lines(state)]
     lines += _labelled("trouble", troubles)
     lines += _labelled("scripts", scripts)
     lines += _net_lines(report)
@@ -94,6 +98,33 @@ def _print(
     lines.append(("tasks", counts or "none yet"))
     lines += damaged_lines(report["damaged"])
     print_fields(lines)
+
+
+def _alerts_of(state: FogState | None) -> dict[str, int] | str | None:
+    """How many alerts there are by state, or why that is not known; None where nobody watches."""
+    prometheus = watched_by(state)
+    if prometheus is None:
+        return None
+    try:
+        return counts_of(ask_alerts(prometheus))
+    except CommandError as error:
+        return str(error)
+
+
+def _watch_lines(
+    state: FogState | None, alerts: dict[str, int] | str | None
+) -> list[tuple[str, str]]:
+    if state is None or alerts is None:
+        return []
+    urls = ", ".join(f"{name} {url}" for name, url in state.get("monitoring", {}).items())
+    if isinstance(alerts, str):
+        told = alerts
+    elif any(alerts.values()):
+        numbers = ", ".join(f"{count} {name}" for name, count in alerts.items() if count)
+        told = f"{numbers}: see them with `fog alerts`"
+    else:
+        told = "none"
+    return [("monitoring", urls), ("alerts", told)]
 
 
 def damaged_lines(rows: list[Damaged]) -> list[tuple[str, str]]:

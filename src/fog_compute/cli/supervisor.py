@@ -35,7 +35,7 @@ __all__ = ["Report", "Supervisor", "net_times", "settings_environment"]
 WORKERS_DRAIN_S: Final = 3.5
 BACKEND_DRAIN_S: Final = 4.3
 DRAIN_S: Final = 5.0
-WATCHERS_DRAIN_S: Final = 7.0
+WATCHERS_DRAIN_S: Final = 6.0
 """Prometheus writes down what it has seen last; its log of that is whole without."""
 
 Report = Callable[[str, dict[str, object]], None]

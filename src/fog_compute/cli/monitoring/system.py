@@ -121,7 +121,12 @@ class Monitoring:
     def _write_settings(self) -> None:
         settings = self._settings
         (self._folder / "targets").mkdir(mode=0o700, parents=True, exist_ok=True)
-        access = BackendAccess(settings.layout.token_file, settings.tls_cert)
+        access = BackendAccess(settings.layout.token_file)
+        if settings.tls_cert is not None:
+            from fog_compute.cli.monitoring.certificates import name_in  # slow
+
+            name = name_in(settings.tls_cert)
+            access = BackendAccess(access.key_file, settings.tls_cert, name)
         webhook = settings.alert_webhook
         told = None if webhook is None else webhook.get_secret_value()
         files = {

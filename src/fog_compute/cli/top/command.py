@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -33,7 +34,7 @@ def top(
     ] = "1s",
     json: JsonFlag = False,
 ) -> int:
-    """Watch a fog: its tasks, workers, network, circuits and services.
+    """Watch a fog: its tasks, workers, network, circuits, services and alerts.
 
     The keys are q to quit, Tab for the next table, s to sort by the next column, r to reverse, and
     p to pause. Without a terminal, or with --json, it shows one snapshot and ends.
@@ -52,6 +53,7 @@ def top(
                 "status": first.status,
                 "tasks": list(first.tasks),
                 "circuits": list(first.levels),
+                "alerts": [dataclasses.asdict(alert) for alert in first.alerts],
             }
         )
     elif is_terminal() and os.isatty(STDIN) and os.environ.get("TERM") != "dumb":

@@ -6,7 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from fog_compute.cli.alerts import ALERTS, rows_of, watched_by
+from fog_compute.cli.common import CommandError
 from fog_compute.cli.local_net import net_trouble
+from fog_compute.cli.monitoring.asking import Alert, ask_alerts
 from fog_compute.cli.state import read_fog_state
 from fog_compute.cli.states import shown_state
 from fog_compute.cli.status import all_troubles
@@ -43,12 +46,14 @@ class Snapshot:
         tasks: the newest tasks.
         levels: the circuits of all levels.
         troubles: what is wrong, one line each.
+        alerts: of the monitoring, if this fog has one.
     """
 
     status: Status
     tasks: Sequence[TaskRow]
     levels: Sequence[LevelCircuits]
     troubles: Sequence[str]
+    alerts: Sequence[Alert] = ()
 
     @property
     def summary(self) -> str:
@@ -96,10 +101,16 @@ def take(backend: Backend) -> Snapshot:
     here = isinstance(backend.place, Home)
     state = read_fog_state(backend.layout) if here else None
     troubles = all_troubles(state, status, net_trouble(backend.layout) if here else "")
-    return Snapshot(status, tasks, levels, troubles)
+    alerts: list[Alert] = []
+    if (prometheus := watched_by(state)) is not None:
+        try:
+            alerts = ask_alerts(prometheus)
+        except CommandError as error:
+            troubles.append(str(error))
+    return Snapshot(status, tasks, levels, troubles, alerts)
 
 
-PAGES: Final = ("tasks", "workers", "net", "circuits", "services")
+PAGES: Final = ("tasks", "workers", "net", "circuits", "services", "alerts")
 """The tables, in the order in which they are shown."""
 
 
@@ -116,6 +127,8 @@ def page_of(name: str, snapshot: Snapshot) -> Page:
             head, rows = _NET, _net(status["net"], snapshot.troubles)
         case "circuits":
             head, rows = _CIRCUITS, [_level(level) for level in snapshot.levels]
+        case "alerts":
+            head, rows = ALERTS, list(rows_of(snapshot.alerts))
         case _:
             head = _SERVICES
             rows = [_service(service) for service in status["services"]]

@@ -19,6 +19,7 @@ from fog_compute.cli import bench, main
 from fog_compute.cli.commands import COMMANDS
 from fog_compute.cli.common import CommandError
 from fog_compute.cli.doctor.findings import Finding, Verdict
+from fog_compute.cli.monitoring.asking import Alert
 from fog_compute.cli.supervisor import Supervisor
 from fog_compute.errors import PROBLEM
 from fog_compute.faces import TOLD, Face
@@ -44,6 +45,17 @@ from tests.unit.fog_compute.cli.backends import (
 )
 from tests.unit.fog_compute.cli.test_lent import REPORT
 
+ALERT: Final = Alert(
+    name="CircuitFailures",
+    state="firing",
+    severity="warning",
+    service="fog-backend",
+    instance="backend",
+    since="2026-06-01T12:00:00.123Z",
+    summary="circuits fail",
+    description="circuits of PRIVATE fail",
+    runbook="https://example.org/circuit-failures.md",
+)
 BLOB: Final = {"sha256": "0" * 64}
 MADE: Final = {"id": ID, "state": "queued", "warning": ""}
 A_FILE: Final = {"kind": "file", "text": None, "name": "a.png", "size": 3}
@@ -144,6 +156,15 @@ def stops(home: Path, patch: pytest.MonkeyPatch) -> None:
     patch.setattr("fog_compute.cli.down._stop", lambda lock, holder, what: 0.24)
 
 
+def is_watched(home: Path, patch: pytest.MonkeyPatch) -> None:
+    state = {"pid": 7, "url": "", "started_at": "", "version": "", "children": {}, "troubles": {}}
+    home.mkdir(exist_ok=True)
+    watched = {**state, "monitoring": {"prometheus": "http://127.0.0.1:9"}}
+    (home / "fog.json").write_text(json.dumps(watched))
+    patch.setattr("fog_compute.cli.alerts.HomeLock.holder", lambda lock: None)
+    patch.setattr("fog_compute.cli.alerts.ask_alerts", lambda url: [ALERT])
+
+
 def lent_stops(home: Path, patch: pytest.MonkeyPatch) -> None:
     patch.setattr("fog_compute.cli.lend.HomeLock.holder", lambda lock: None)
     patch.setattr("fog_compute.cli.lend.stop_holder", lambda layout, what, command: 0.2)
@@ -241,6 +262,7 @@ CASES: Final[dict[str, Case]] = {
         code=2,
         problem="usage",
     ),
+    "alerts": Case(("alerts",), "circuits fail", "firing", prepare=is_watched),
     "top": Case(
         words=("top",),
         says="SERVICE",

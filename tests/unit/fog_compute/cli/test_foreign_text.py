@@ -108,7 +108,7 @@ def test_a_status_is_shown_with_nothing_that_a_terminal_obeys(
         "circuits": {WORDS: {"circuits": 1, "sessions": 1, "in_flight": 0}},
         "damaged": [{"table": WORDS, "key": WORDS, "reason": WORDS}] * 12,
     }
-    status._print(("home", WORDS), None, report, [WORDS], [WORDS])
+    status._print(("home", WORDS), None, report, [WORDS], [WORDS], [])
     lines = shown(capsys.readouterr().out)
     assert len(lines) == 22
     assert lines[-1].strip() == "and 2 more: `fog db check` names them"

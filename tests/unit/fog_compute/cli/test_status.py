@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fog_compute.cli import main, status
+from fog_compute.cli.common import CommandError
 from tests.unit.fog_compute.cli.backends import STATUS, backend
 
 STATE = {
@@ -83,3 +84,42 @@ def test_state_that_an_earlier_version_wrote_is_read(
     with backend(home, (200, json.dumps(STATUS).encode())):
         assert main.run(["status"]) == 0
     assert "restarted" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("answer", "line", "told"),
+    [
+        ({"firing": 2, "pending": 1}, "alerts      2 firing, 1 pending: see them with", True),
+        ({"firing": 0, "pending": 1}, "alerts      1 pending: see them with", True),
+        ({"firing": 0, "pending": 0}, "alerts      none", True),
+        (CommandError("Prometheus is away"), "alerts      Prometheus is away", False),
+    ],
+)
+def test_fog_that_is_watched_tells_where_and_what_is_complained_of(
+    answer: dict[str, int] | CommandError,
+    line: str,
+    told: bool,
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def ask(url: str) -> object:
+        assert url == "http://127.0.0.1:7090"
+        if isinstance(answer, CommandError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(status, "ask_alerts", ask)
+    monkeypatch.setattr(status, "counts_of", lambda alerts: alerts)
+    urls = {"prometheus": "http://127.0.0.1:7090", "alertmanager": "http://127.0.0.1:7093"}
+    (home / "fog.json").write_text(json.dumps({**STATE, "monitoring": urls}))
+
+    with backend(home, (200, json.dumps(STATUS).encode())):
+        assert main.run(["status"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    where = "prometheus http://127.0.0.1:7090, alertmanager http://127.0.0.1:7093"
+    assert f"monitoring  {where}" in lines
+    assert any(one.startswith(line) for one in lines), lines
+    with backend(home, (200, json.dumps(STATUS).encode())):
+        assert main.run(["status", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["alerts"] == (answer if told else None)

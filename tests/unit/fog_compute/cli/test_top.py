@@ -12,6 +12,7 @@ import pytest
 from textual.widgets import DataTable, Static
 
 from fog_compute.cli import main
+from fog_compute.cli.monitoring.asking import Alert
 from fog_compute.cli.top import command, snapshot
 from fog_compute.cli.top.screen import Top
 from fog_compute.cli.top.snapshot import PAGES, Page, Snapshot, page_of
@@ -32,7 +33,8 @@ def answers(*tasks: dict[str, object]) -> list[Answer]:
 def seen(*tasks: dict[str, Any], **status: Any) -> Snapshot:
     rows: Any = tasks
     whole: Any = {**STATUS, **status}
-    return Snapshot(whole, rows, [LEVEL], [])  # type: ignore[list-item]  # as it is in JSON
+    alerts = [Alert("Grave", "firing", "critical", "", "", "2026", ESCAPE, "", "")]
+    return Snapshot(whole, rows, [LEVEL], [], alerts)  # type: ignore[list-item]  # as it is in JSON
 
 
 def row(number: int, state: str = "queued") -> dict[str, Any]:
@@ -105,7 +107,7 @@ async def test_keys_choose_the_table_its_order_and_whether_it_moves() -> None:
         assert "[workers]" in text_of(app, "pages")
         assert rows_of(app)[0][0] == "w"
         await pilot.press("shift+tab", "shift+tab")
-        assert "[services]" in text_of(app, "pages")
+        assert "[alerts]" in text_of(app, "pages")
         await pilot.press("q")
     assert not app.is_running
 
