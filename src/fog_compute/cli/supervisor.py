@@ -105,13 +105,13 @@ class Supervisor:
     # Starting
 
     async def _start(self, group: asyncio.TaskGroup) -> None:
-        net = [self._net()] if self._settings.net is None else []
-        backend = [self._backend()] if self._asks else []
-        workers = [self._worker(index) for index in range(self._settings.workers)]
         watchers: list[Child] = []
         if self._settings.monitoring:
             self._monitoring = Monitoring(self._settings, self._on_event)
             watchers = self._monitoring.children()
+        net = [self._net()] if self._settings.net is None else []
+        backend = [self._backend()] if self._asks else []
+        workers = [self._worker(index) for index in range(self._settings.workers)]
         # The backend loads while the net starts, and joins it when it is there.
         self._launch(group, [*net, *backend, *watchers])
         await self._await_ready(net)
@@ -184,6 +184,8 @@ class Supervisor:
         environment = settings_environment(self._settings)
         if name != "backend":
             environment.pop("FOG_DATABASE_URL", None)  # with a password that is no other's business
+        elif self._monitoring is not None:
+            environment.update(self._monitoring.backend_environment)
         environment.pop("FOG_ALERT_WEBHOOK", None)  # which is Alertmanager's alone
         return Child(name, command, self._layout.logs / f"{name}.log", environment, self._on_event)
 

@@ -56,6 +56,7 @@ class Monitoring:
         ]
         self._targets: Final[dict[str, Sequence[Target]]] = {}
         self._urls: Final[dict[str, str]] = {}
+        self._key_file: Final = settings.metrics_key_file or settings.layout.metrics_key_file
         rules, alerting = map(programs.find_share, (programs.RULES, programs.ALERTING))
         if rules is None or alerting is None:
             raise CommandError(programs.NO_SHARE)
@@ -67,6 +68,11 @@ class Monitoring:
         """Where Prometheus and Alertmanager answer, by the names of their processes."""
         named = (PROMETHEUS.part, ALERTMANAGER.part)
         return {name: self._urls[name] for name in named if name in self._urls}
+
+    @property
+    def backend_environment(self) -> Mapping[str, str]:
+        """What the backend has to find in its environment, to leave a key for Prometheus."""
+        return {"FOG_METRICS_KEY_FILE": str(self._key_file)}
 
     @property
     def jobs(self) -> list[str]:
@@ -121,7 +127,7 @@ class Monitoring:
     def _write_settings(self) -> None:
         settings = self._settings
         (self._folder / "targets").mkdir(mode=0o700, parents=True, exist_ok=True)
-        access = BackendAccess(settings.layout.token_file)
+        access = BackendAccess(self._key_file)
         if settings.tls_cert is not None:
             from fog_compute.cli.monitoring.certificates import name_in  # slow
 

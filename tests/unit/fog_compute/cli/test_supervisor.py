@@ -13,6 +13,9 @@ import pytest
 
 from fog_compute.cli import supervisor
 from fog_compute.cli.children import Child, Event, Wish
+from fog_compute.cli.monitoring import exporters, system
+from fog_compute.cli.monitoring.foreign import ForeignChild
+from fog_compute.cli.monitoring.system import Monitoring
 from fog_compute.cli.supervisor import Supervisor
 from fog_compute.config import load_settings
 
@@ -201,3 +204,42 @@ async def test_what_was_started_again_is_kept_with_the_last_reason(
 
     assert told == [("backend", "code 1"), ("backend", "code -9")]
     assert (kept[0]["count"], kept[0]["why"]) == (2, "code -9")
+
+
+async def test_what_watches_a_fog_stops_last_and_the_backend_alone_leaves_it_a_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[str] = []
+    environments: dict[str, dict[str, str]] = {}
+
+    class Kept(Child):
+        async def keep(self) -> None:
+            environments[self.name] = self._environment
+            self.ready.set()
+            self._on_event(self, {"event": "ready", "url": "http://127.0.0.1:1"})
+            while self._wish < Wish.STOP:
+                self._last.clear()
+                await self._last.wait()
+            ended.append(self.name)
+            self.over.set()
+
+    class KeptForeign(Kept, ForeignChild):
+        """One of those that watch."""
+
+    monkeypatch.setattr(supervisor, "find_betanet", lambda: Path("betanet"))
+    monkeypatch.setattr(Monitoring, "ask_net", lambda watching: None)
+    monkeypatch.setattr(system, "ForeignChild", KeptForeign)
+    monkeypatch.setattr(exporters, "wanted", lambda settings: [])
+    monkeypatch.setenv("FOG_ALERT_WEBHOOK", "https://example.org/s3cret")
+    monkeypatch.setenv("FOG_DATABASE_URL", "postgresql://ann:s3cret@127.0.0.1/fog")
+
+    parts = await started(tmp_path, monkeypatch, Kept, monitoring=True)
+
+    watchers = ["alertmanager", "prometheus"]
+    assert parts == ["net", "backend", "worker-0", *watchers]
+    assert ended == ["worker-0", "backend", "net", *watchers]
+    keys = {name: values.get("FOG_METRICS_KEY_FILE") for name, values in environments.items()}
+    assert keys.pop("backend") == str(tmp_path / "monitoring/metrics-key")
+    assert set(keys.values()) == {None}
+    told = {name for name, values in environments.items() if "s3cret" in str(values)}
+    assert told == {"backend"}
