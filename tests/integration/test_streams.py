@@ -254,6 +254,7 @@ def test_commands_of_fog_bear_broken_streams(
         "peer rm of nobody": lambda _: [FOG, "peer", "rm", "nobody"],
         "key create": lambda _: [FOG, "key", "create", "a"],
         "key ls": lambda _: [FOG, "key", "ls"],
+        "logs": lambda _: [FOG, "logs"],
         "key revoke of no such key": lambda _: [FOG, "key", "revoke", "0" * 12],
         "net token": lambda _: [FOG, "net", "token"],
         "net tokens": lambda _: [FOG, "net", "tokens"],

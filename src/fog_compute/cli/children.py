@@ -17,7 +17,7 @@ from typing import Final
 from fog_compute import spawn
 from fog_compute.backoff import Backoff
 from fog_compute.cli.common import CommandError, note
-from fog_compute.cli.logs import open_log
+from fog_compute.cli.log_files import open_log
 from fog_compute.errors import is_exhaustion
 from fog_compute.lifetime import EXIT_UNUSABLE
 from fog_compute.reading import read_tail

@@ -67,6 +67,7 @@ COMMANDS: Final = tuple(
         ("alerts", "alerts:alerts", "Show what the monitoring complains of."),
         ("run", "run:run", "Run a module or a script as a task, and print what it prints."),
         ("map", "map:map_inputs", "Run a module over many inputs as tasks."),
+        ("logs", "logs:logs", "Show what the parts of this fog wrote to their logs."),
         ("doctor", "doctor.command:doctor", "Say what this machine lacks."),
         ("completion", "completion:completion", "Print what completes commands in a shell."),
         ("task show", "task:show", "Show a task and its attempts."),

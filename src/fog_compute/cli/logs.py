@@ -1,48 +1,139 @@
-"""Log files of child processes, which append to them by themselves: opened, and kept short."""
+"""``fog logs``: what the parts of a fog have written to their logs."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import os
-import shutil
-from pathlib import Path
-from typing import Final
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Final, Literal
 
-from fog_compute.threads import in_thread
+from cyclopts import Parameter
 
-__all__ = ["keep_short", "open_log", "shorten"]
+from fog_compute.cli.codes import USAGE
+from fog_compute.cli.common import CommandError, JsonFlag, print_json, whole
+from fog_compute.cli.log_lines import (
+    Follower,
+    Line,
+    Wanted,
+    chosen_logs,
+    last_lines,
+    logs_of,
+    shown,
+)
+from fog_compute.cli.output import is_terminal, write
+from fog_compute.clock import SystemClock
+from fog_compute.layout import HomeLayout, home_from_environment
+from fog_compute.units import parse_duration
 
-LOG_BYTES: Final = 8 * 1024 * 1024
-CHECK_S: Final = 10.0
+__all__ = ["logs"]
+
+POLL_S: Final = 0.25
+MOST: Final = 100_000
+
+_COLORS: Final = {"WARN": "\x1b[33m", "WARNING": "\x1b[33m", "ERROR": "\x1b[31m"}
+_PLAIN: Final = "\x1b[0m"
 
 
-def open_log(path: Path) -> int:
-    """Open a log for a process that appends to it, or raise `OSError`."""
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+def logs(
+    names: Annotated[
+        tuple[str, ...],
+        Parameter(
+            name="PART",
+            help="Whose lines: backend, worker-0, net, authority, entry-0 …; `middle` means all"
+            " whose names begin so. By default all.",
+        ),
+    ] = (),
+    /,
+    *,
+    follow: Annotated[
+        bool, Parameter(name=("--follow", "-f"), negative=(), help="Go on with what comes.")
+    ] = False,
+    lines: Annotated[
+        int,
+        Parameter(
+            name=("--lines", "-n"), help="How many lines of before to show.", converter=whole
+        ),
+    ] = 100,
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        Parameter(help="The least severe lines; those without a level are always shown."),
+    ] = "info",
+    since: Annotated[
+        str, Parameter(help="Only lines that are no older, such as 10m; with it, all of them.")
+    ] = "",
+    json: JsonFlag = False,
+) -> int:
+    """Show the last lines of all logs of this fog together, in the order of their times.
 
+    It need not run. Debug lines are there only where FOG_LOG_LEVEL=debug had them written. With
+    --json each line is an object, of docs/spec/logs.md; with --follow one a line.
 
-async def keep_short(folder: Path) -> None:
-    """Look after all logs of a folder until cancelled."""
-    while True:
-        await asyncio.sleep(CHECK_S)
-        with contextlib.suppress(OSError):  # no thread now: then at the next look
-            await in_thread(_shorten_all, folder)
-
-
-def _shorten_all(folder: Path) -> None:
-    for path in folder.glob("*.log"):
-        with contextlib.suppress(OSError):  # a full disk: the log stays as it is
-            shorten(path, LOG_BYTES)
-
-
-def shorten(path: Path, limit: int) -> None:
-    """Move a log beyond a limit to ``.log.1``; who has it open goes on with an empty one.
-
-    Only a line that comes in the instant between the last read and the cut is lost.
+    For example: `fog logs worker --level warning --since 1h`
     """
-    with path.open("r+b", buffering=0) as log:
-        if os.fstat(log.fileno()).st_size > limit:
-            with path.with_suffix(".log.1").open("wb", buffering=0) as older:
-                shutil.copyfileobj(log, older)  # up to the end, which may still move
-                log.truncate(0)
+    if not 0 <= lines <= MOST:
+        raise CommandError(f"--lines {lines}: give 0 to {MOST}", USAGE)
+    layout = HomeLayout(home_from_environment())
+    found = logs_of(layout)
+    if not found:
+        raise CommandError(f"there are no logs in {layout.root}: `fog up` begins them")
+    try:
+        found = chosen_logs(found, names)
+    except KeyError as error:
+        raise CommandError(
+            f"{error.args[0]!r} has no log here: there are {', '.join(found)}", USAGE
+        ) from None
+    wanted = Wanted(level, _begin(since))
+    follower = Follower(layout, names, wanted)
+    last = last_lines(found, wanted, MOST if since else lines)
+    if json and not follow:
+        print_json([_object(line) for line in last])
+        return 0
+    tell = print_json_line if json else _teller(max(map(len, found)))
+    for line in last:
+        tell(line)
+    told = {(line.part, line.at, line.message) for line in last}  # some came after its beginning
+    while follow:
+        for line in follower.new():
+            if (line.part, line.at, line.message) not in told:
+                tell(line)
+        told.clear()
+        time.sleep(POLL_S)
+    return 0
+
+
+def _begin(since: str) -> str:
+    """The earliest time that is wanted, as log lines have it."""
+    if not since:
+        return ""
+    begin = SystemClock().now() - timedelta(seconds=parse_duration(since))
+    return begin.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _object(line: Line) -> dict[str, object]:
+    fields = line.fields or {"message": line.message}
+    return {"timestamp": line.at, "part": line.part, **fields}
+
+
+def print_json_line(line: Line) -> None:
+    """Print one line as an object."""
+    print_json(_object(line))
+
+
+def _teller(width: int) -> Callable[[Line], None]:
+    colored = is_terminal() and not os.environ.get("NO_COLOR")
+
+    def tell(line: Line) -> None:
+        color = _COLORS.get(line.level, "") if colored else ""
+        text = f"{_clock_time(line.at)}  {shown(line, width)}"
+        write(f"{color}{text}{_PLAIN}\n" if color else f"{text}\n")
+
+    return tell
+
+
+def _clock_time(at: str) -> str:
+    """The time of a line as clocks here show it; a line before the first time has none."""
+    try:
+        return f"{datetime.fromisoformat(at).astimezone():%Y-%m-%d %H:%M:%S}"
+    except ValueError:
+        return " " * 19

@@ -15,7 +15,7 @@ from fog_compute.cli.children import LINE_BYTES, event_of
 from fog_compute.cli.codes import FAILED, USAGE
 from fog_compute.cli.common import CommandError, note
 from fog_compute.cli.failures import exit_code_of
-from fog_compute.cli.logs import open_log
+from fog_compute.cli.log_files import open_log
 from fog_compute.cli.needs import UnmetNeeds
 from fog_compute.cli.output import write
 from fog_compute.cli.supervisor import Report, Supervisor

@@ -16,7 +16,7 @@ import fog_compute
 from fog_compute import spawn
 from fog_compute.cli.children import Child, Event
 from fog_compute.cli.common import CommandError, note
-from fog_compute.cli.logs import keep_short
+from fog_compute.cli.log_files import keep_short
 from fog_compute.cli.monitoring.foreign import ForeignChild
 from fog_compute.cli.monitoring.system import Monitoring
 from fog_compute.cli.needs import find_betanet

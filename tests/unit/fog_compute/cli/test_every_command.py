@@ -117,6 +117,12 @@ def has_net(home: Path, patch: pytest.MonkeyPatch) -> None:
     (home / "net" / "net.json").write_text(json.dumps(net))
 
 
+def has_logs(home: Path, patch: pytest.MonkeyPatch) -> None:
+    (home / "logs").mkdir(parents=True)
+    line = {"timestamp": "2026-11-27T10:00:00Z", "level": "INFO", "message": "server.started"}
+    (home / "logs" / "backend.log").write_text(json.dumps(line) + "\n")
+
+
 def gave_token(home: Path, patch: pytest.MonkeyPatch) -> None:
     has_net(home, patch)
     assert main.run(["net", "token"]) == 0
@@ -458,6 +464,15 @@ CASES: Final[dict[str, Case]] = {
         fails=("key", "create", "prometheus", "--scope", "root"),
         code=2,
         problem="usage",
+    ),
+    "logs": Case(
+        words=("logs", "backend"),
+        says="server.started",
+        tells=1,
+        fails=("logs", "--lines", "-1"),
+        code=2,
+        problem="usage",
+        prepare=has_logs,
     ),
     "key ls": Case(("key", "ls"), "good until revoked", 1, ok({"keys": [KEY]})),
     "key revoke": Case(

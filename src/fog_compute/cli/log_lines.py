@@ -1,0 +1,238 @@
+"""Lines of the logs of a fog: found, read within bounds, put in the order of their times."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from fog_compute.cli.log_files import LOG_BYTES
+from fog_compute.layout import HomeLayout
+from fog_compute.reading import read_tail
+from fog_compute.text import one_line
+
+__all__ = [
+    "LEVELS",
+    "Follower",
+    "Line",
+    "Wanted",
+    "chosen_logs",
+    "last_lines",
+    "logs_of",
+    "parse",
+    "shown",
+]
+
+LEVELS: Final = ("debug", "info", "warning", "error")
+
+FIRST_BYTES: Final = 256 * 1024
+"""What is read of the end of a log at first; all of it where that is not enough."""
+
+LINE_LENGTH: Final = 40_000
+"""Characters of one line: a traceback has 20,000, each of which JSON may escape."""
+
+_RANKS: Final = {"TRACE": 0, "DEBUG": 0, "INFO": 1, "WARN": 2, "WARNING": 2, "ERROR": 3}
+_TIMES: Final = ("timestamp", "ts", "time")
+_MESSAGES: Final = ("message", "msg")
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a log.
+
+    Attributes:
+        at: when, RFC 3339 in UTC; of a line without a time, that of the one before it.
+        part: whose log it is in.
+        level: upper case; empty where the line says none, as the last words of a crash.
+        message: what happened.
+        fields: the whole of a line that is an object.
+    """
+
+    at: str
+    part: str
+    level: str
+    message: str
+    fields: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which lines somebody wants.
+
+    Attributes:
+        level: the least severe one, of `LEVELS`; lines without a level are always wanted.
+        since: the earliest time, as `Line.at`; empty for any.
+    """
+
+    level: str = "info"
+    since: str = ""
+
+    def has(self, line: Line) -> bool:
+        """Whether a line is one of them."""
+        rank = _RANKS.get(line.level, len(LEVELS))
+        return rank >= LEVELS.index(self.level) and line.at >= self.since
+
+
+def logs_of(layout: HomeLayout) -> dict[str, Path]:
+    """The logs of a home by the names of the parts that write them, in their order."""
+    folders = {"": layout.logs, "lent/": layout.lent.logs}
+    found = {
+        f"{place}{path.stem}": path
+        for place, folder in folders.items()
+        for path in sorted(folder.glob("*.log"))
+    }
+    # Below the local net each of its processes has one.
+    found |= {path.stem: path for path in sorted((layout.net / "logs").glob("*.log"))}
+    return found
+
+
+def chosen_logs(logs: Mapping[str, Path], names: Sequence[str]) -> dict[str, Path]:
+    """The logs that somebody names: by a whole name, or all that begin so, as `middle` does.
+
+    Raises:
+        KeyError: a name is of none; its argument is that name.
+    """
+    chosen: dict[str, Path] = {}
+    for name in names:
+        meant = {one: path for one, path in logs.items() if one == name or _begins(one, name)}
+        if not meant:
+            raise KeyError(name)
+        chosen |= meant
+    return chosen or dict(logs)
+
+
+def _begins(one: str, name: str) -> bool:
+    return one.startswith((f"{name}-", f"{name}/"))
+
+
+def parse(part: str, data: bytes, before: str) -> Line:
+    """Read one line of a part's log; ``before`` is the time of the one in front of it."""
+    text = data[:LINE_LENGTH].decode(errors="replace")
+    try:
+        fields = msgspec.json.decode(text, type=dict[str, object])
+    except (msgspec.MsgspecError, RecursionError):
+        return Line(before, part, "", text, {})
+    at = next((str(fields[name]) for name in _TIMES if name in fields), before)
+    message = next((str(fields[name]) for name in _MESSAGES if name in fields), text)
+    return Line(at, part, str(fields.get("level", "")).upper(), message, fields)
+
+
+def last_lines(logs: Mapping[str, Path], wanted: Wanted, most: int) -> list[Line]:
+    """The last lines of all logs together that are wanted, ``most`` at most, oldest first.
+
+    A log that cannot be read, or is gone, has none.
+    """
+    lines: list[Line] = []
+    for part, path in logs.items():
+        lines += _last_of(part, path, wanted, most)
+    lines.sort(key=lambda line: line.at)
+    return lines[-most:] if most else []
+
+
+def _last_of(part: str, path: Path, wanted: Wanted, most: int) -> deque[Line]:
+    found: deque[Line] = deque(maxlen=most)
+    for limit in (FIRST_BYTES, LOG_BYTES * 2):
+        found.clear()
+        data, whole = _tail(path, limit)
+        found.extend(_wanted_in(part, data, wanted))
+        if whole or len(found) == most:
+            return found
+    before: deque[Line] = deque(maxlen=most)
+    before.extend(_wanted_in(part, _tail(path.with_suffix(".log.1"), LOG_BYTES * 2)[0], wanted))
+    before.extend(found)
+    return before
+
+
+def _tail(path: Path, limit: int) -> tuple[bytes, bool]:
+    """The whole lines at the end of a file, and whether nothing was before them."""
+    try:
+        data = read_tail(path, limit)
+        older = path.suffix == ".log" and path.with_suffix(".log.1").exists()
+    except OSError:
+        return b"", True
+    if len(data) < limit:
+        return data, not older
+    return data.partition(b"\n")[2], False
+
+
+def _wanted_in(part: str, data: bytes, wanted: Wanted) -> Iterator[Line]:
+    before = ""
+    for each in data.splitlines():
+        if each.strip():
+            line = parse(part, each, before)
+            before = line.at
+            if wanted.has(line):
+                yield line
+
+
+class Follower:
+    """Reads what comes to logs, those too that come into being, or are cut and begun anew."""
+
+    def __init__(self, layout: HomeLayout, names: Sequence[str], wanted: Wanted) -> None:
+        """Begin at the end of what is there now."""
+        self._layout: Final = layout
+        self._names: Final = names
+        self._wanted: Final = wanted
+        self._read: Final[dict[Path, int]] = {path: _size(path) for path in self._logs().values()}
+        self._before: Final[dict[Path, str]] = {}
+
+    def _logs(self) -> dict[str, Path]:
+        logs = logs_of(self._layout)
+        try:
+            return chosen_logs(logs, self._names)
+        except KeyError:  # it is gone, and may come again
+            return {}
+
+    def new(self) -> list[Line]:
+        """The wanted lines that came since the last look, in the order of their times."""
+        lines: list[Line] = []
+        for part, path in self._logs().items():
+            lines += self._new_of(part, path)
+        lines.sort(key=lambda line: line.at)
+        return lines
+
+    def _new_of(self, part: str, path: Path) -> Iterator[Line]:
+        begun = self._read.get(path, 0)
+        size = _size(path)
+        if size < begun:
+            begun = 0
+        if size == begun:
+            self._read[path] = begun
+            return
+        try:
+            with path.open("rb") as log:
+                log.seek(begun)
+                data = log.read(min(size - begun, LOG_BYTES))
+        except OSError:
+            return
+        whole = data[: data.rfind(b"\n") + 1]
+        if not whole and len(data) >= LINE_LENGTH:
+            whole = data
+        self._read[path] = begun + len(whole)
+        for each in whole.splitlines():
+            if each.strip():
+                line = parse(part, each, self._before.get(path, ""))
+                self._before[path] = line.at
+                if self._wanted.has(line):
+                    yield line
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def shown(line: Line, width: int) -> str:
+    """A line for people, without its time: part, level, event and what belongs to that."""
+    known = {*_TIMES, *_MESSAGES, "level", "target", "service", "node", "exception"}
+    beside = "".join(f" {name}={value}" for name, value in line.fields.items() if name not in known)
+    traced = line.fields.get("exception")
+    last = str(traced).rstrip().rpartition("\n")[2] if traced else ""
+    text = one_line(f"{line.message}{beside}{f'  {last}' if last else ''}", LINE_LENGTH)
+    return f"{line.part:{width}}  {line.level[:5]:5}  {text}"
