@@ -11,10 +11,23 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any, Final
 
+from fog_compute.cli.monitoring.asking import Alert
 from fog_compute.client.lock import HomeLock
 from fog_compute.layout import HomeLayout
 
 TOKEN: Final = "t" * 40
+
+ALERT: Final = Alert(
+    name="CircuitFailures",
+    state="firing",
+    severity="warning",
+    service="fog-backend",
+    instance="backend",
+    since="2026-06-01T12:00:00.123Z",
+    summary="circuits fail",
+    description="circuits of PRIVATE fail",
+    runbook="https://example.org/circuit-failures.md",
+)
 
 ID: Final = "01k" + "a" * 23
 ROW: Final = {

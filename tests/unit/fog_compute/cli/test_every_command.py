@@ -19,12 +19,12 @@ from fog_compute.cli import bench, main
 from fog_compute.cli.commands import COMMANDS
 from fog_compute.cli.common import CommandError
 from fog_compute.cli.doctor.findings import Finding, Verdict
-from fog_compute.cli.monitoring.asking import Alert
 from fog_compute.cli.supervisor import Supervisor
 from fog_compute.errors import PROBLEM
 from fog_compute.faces import TOLD, Face
 from fog_compute.store import Store
 from tests.unit.fog_compute.cli.backends import (
+    ALERT,
     CIRCUIT,
     GROUP,
     ID,
@@ -45,17 +45,6 @@ from tests.unit.fog_compute.cli.backends import (
 )
 from tests.unit.fog_compute.cli.test_lent import REPORT
 
-ALERT: Final = Alert(
-    name="CircuitFailures",
-    state="firing",
-    severity="warning",
-    service="fog-backend",
-    instance="backend",
-    since="2026-06-01T12:00:00.123Z",
-    summary="circuits fail",
-    description="circuits of PRIVATE fail",
-    runbook="https://example.org/circuit-failures.md",
-)
 BLOB: Final = {"sha256": "0" * 64}
 MADE: Final = {"id": ID, "state": "queued", "warning": ""}
 A_FILE: Final = {"kind": "file", "text": None, "name": "a.png", "size": 3}
