@@ -18,11 +18,14 @@ from typing import Any, Final
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from fog_compute.levels import PrivacyLevel
-from fog_compute.observability.metrics import BackendMetrics, Family, Registry, families_of
-from fog_compute.worker.metrics import pages_of
-from fog_compute.worker.report import Counts, Listing, WorkerReport
-from fog_compute.worker.tally import Tally
+from fog_compute.observability.metrics import (
+    BackendMetrics,
+    Family,
+    PanelMetrics,
+    Registry,
+    WorkerMetrics,
+    families_of,
+)
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 PAGE: Final = ROOT / "docs/reference/metrics.md"
@@ -62,13 +65,16 @@ Sections = Mapping[str, Iterable[Family]]
 
 def python_sections() -> Sections:
     """What the Python processes export; what every one does is in the last section."""
-    backend, worker = BackendMetrics().registry.families(), _worker()
-    common = {family.name for family in Registry().families()}
+    every = Registry().families()
+    common = {family.name for family in every}
     return {
-        "Backend": [one for one in backend if one.name not in common],
-        "Worker": [one for one in worker if one.name not in common],
-        "Every Python process": [one for one in backend if one.name in common],
-    }
+        title: [one for one in made.registry.families() if one.name not in common]
+        for title, made in (
+            ("Backend", BackendMetrics()),
+            ("Worker", WorkerMetrics()),
+            ("Control panel", PanelMetrics()),
+        )
+    } | {"Every Python process": every}
 
 
 def rust_sections() -> Sections:
@@ -101,30 +107,6 @@ def listed(text: str) -> dict[str, dict[str, set[str]]]:
         cells = [row.split(" | ") for row in rows.splitlines() if row.startswith("| `")]
         found[title] = {row[0].strip("| `"): set(re.findall(r"`(\w+)`:", row[3])) for row in cells}
     return found
-
-
-def _worker() -> list[Family]:
-    levels = (Listing("any"), *(Listing(level.value, level) for level in PrivacyLevel))
-    report = WorkerReport(
-        levels=levels,
-        groups=(),
-        kinds=(),
-        slots=0,
-        able=0,
-        running=0,
-        waiting=0,
-        queue=0,
-        memory_bytes=0,
-        walls=(),
-        trouble="",
-        cache_bytes=0,
-        cache_limit=0,
-        kept_bytes=0,
-        kept_limit=0,
-        counts=Counts(),
-    )
-    shown = pages_of(lambda: report, Tally())["/metrics"]()
-    return families_of(text_string_to_metric_families(shown.body.decode()))
 
 
 def _asked(what: str) -> list[Family]:

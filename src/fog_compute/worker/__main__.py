@@ -45,6 +45,7 @@ from fog_compute.lifetime import (
 )
 from fog_compute.locking import take_lock
 from fog_compute.observability import configure_logging
+from fog_compute.observability.metrics import WorkerMetrics
 from fog_compute.observability.serving import show_pages
 from fog_compute.reading import read_state
 from fog_compute.tasks import TaskKind
@@ -53,6 +54,7 @@ from fog_compute.units import MIB
 from fog_compute.vpn.betanet import BetanetChannel, open_channel
 from fog_compute.vpn.directory import TaskLimits, WorkerOffer
 from fog_compute.worker.agent import WorkerAgent
+from fog_compute.worker.metrics import pages_of
 from fog_compute.worker.publishing import Served
 from fog_compute.worker.report import write_report
 from fog_compute.worker.settings import WorkerSettings
@@ -225,6 +227,7 @@ async def _serve(options: argparse.Namespace) -> None:
         channels = await _open_channels(options.home, options.net, opened)
         http = "" if listening is None else url_of(*listening.getsockname()[:2])
         names = write_state(options.home, settings, http)
+        metrics = None if listening is None else WorkerMetrics()
         lifetime_s = settings.publish_s * OFFER_LIFETIME_PUBLICATIONS
         agent = WorkerAgent(
             [
@@ -235,13 +238,11 @@ async def _serve(options: argparse.Namespace) -> None:
             keys=groups.current,
             settings=settings,
             on_trouble=lambda reason: announce("trouble", reason=reason),
+            watcher=metrics,
         )
-        if listening is not None:
-            from fog_compute.worker.metrics import pages_of  # slow; few have it without an owner
-
-            await opened.enter_async_context(
-                show_pages(listening, pages_of(agent.report, agent.tally))
-            )
+        if listening is not None and metrics is not None:
+            pages = pages_of(metrics, agent.report)
+            await opened.enter_async_context(show_pages(listening, pages))
         beside = (
             asyncio.create_task(_announce_ready(agent, http)),
             asyncio.create_task(_keep_report(agent, options.home)),

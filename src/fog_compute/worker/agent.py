@@ -28,7 +28,7 @@ from fog_compute.worker.release import Releases
 from fog_compute.worker.report import Listing, WorkerReport
 from fog_compute.worker.settings import WorkerSettings
 from fog_compute.worker.slots import Slots
-from fog_compute.worker.tally import Tally
+from fog_compute.worker.watcher import Nobody, Watcher
 
 __all__ = ["WorkerAgent"]
 
@@ -48,12 +48,13 @@ class WorkerAgent:
         settings: WorkerSettings | None = None,
         clock: Clock | None = None,
         on_trouble: Callable[[str], None] = lambda _: None,
+        watcher: Watcher | None = None,
     ) -> None:
         """Keep all state below ``home``, and share the slots among the levels in ``served``.
 
         Only who proves one of the groups that ``keys`` gives may ask for anything.
         ``on_trouble`` is called with one line when the machine keeps slots from running tasks, and
-        with an empty one when it does so no longer.
+        with an empty one when it does so no longer. ``watcher`` is told what happens in the slots.
         """
         settings = WorkerSettings() if settings is None else settings
         self._served: Final = tuple(served)
@@ -65,7 +66,14 @@ class WorkerAgent:
             self._holdings, Signer.at(home / "receipts.key"), self._clock
         )
         self._slots: Final = Slots(
-            home, settings, self._holdings, cache, self._releases, self._clock, on_trouble
+            home,
+            settings,
+            self._holdings,
+            cache,
+            self._releases,
+            self._clock,
+            on_trouble,
+            Nobody() if watcher is None else watcher,
         )
         self._keys: Final = keys
         self._cache: Final = cache
@@ -102,11 +110,6 @@ class WorkerAgent:
     async def tried(self) -> None:
         """Return once it is known whether this machine can run tasks."""
         await self._slots.tried()
-
-    @property
-    def tally(self) -> Tally:
-        """What was done in its slots."""
-        return self._slots.tally
 
     def report(self) -> WorkerReport:
         """How the worker stands, for its owner."""

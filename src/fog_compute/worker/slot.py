@@ -48,8 +48,8 @@ from fog_compute.worker.protocol import (
     Refused,
     Run,
 )
-from fog_compute.worker.tally import Tally
 from fog_compute.worker.threads import beside
+from fog_compute.worker.watcher import Nobody, Watcher
 from fog_compute.worker.workplace import (
     Workplace,
     largest_file,
@@ -73,14 +73,14 @@ class RunnerSlot:
     """
 
     def __init__(
-        self, folder: Path, cache: Path, memory_bytes: int = GIB, tally: Tally | None = None
+        self, folder: Path, cache: Path, memory_bytes: int = GIB, watcher: Watcher | None = None
     ) -> None:
         """Let tasks work in ``folder``; runners keep compiled modules in ``cache``.
 
-        A task may have up to ``memory_bytes`` of memory; ``tally`` counts the runners that are
+        A task may have up to ``memory_bytes`` of memory; ``watcher`` is told of runners that are
         killed.
         """
-        self._tally: Final = Tally() if tally is None else tally
+        self._watcher: Final[Watcher] = Nobody() if watcher is None else watcher
         self.place: Final = Workplace(folder)
         self._cache: Final = cache.absolute()
         self._memory_bytes: Final = memory_bytes
@@ -220,12 +220,9 @@ class RunnerSlot:
             await asyncio.gather(exchange, watch, return_exceptions=True)
 
     async def kill(self, reason: str) -> None:
-        """End the runner, for a reason that the log tells; the next job gets a new one.
-
-        It is one of `fog_compute.worker.tally.KILL_REASONS`.
-        """
+        """End the runner, for a reason that the log tells; the next job gets a new one."""
         _log.info("runner.killed", reason=reason)
-        self._tally.killed(reason)
+        self._watcher.killed(reason)
         await self._runner.end()
 
     async def close(self) -> None:

@@ -26,7 +26,7 @@ from fog_compute.worker.python import Preparation, PythonUnusable
 from fog_compute.worker.release import Releases
 from fog_compute.worker.settings import WorkerSettings
 from fog_compute.worker.slot import RunnerSlot
-from fog_compute.worker.tally import Tally
+from fog_compute.worker.watcher import Watcher
 from fog_compute.worker.workplace import FREE_BYTES, NoRoom, room_for
 
 __all__ = ["Slots"]
@@ -44,7 +44,6 @@ class Slots:
         draining: no attempt is begun any more.
         changed: set when what is lent changes, and replaced by another one then.
         walls: those that a runner raised around itself, or could not; none before the first.
-        tally: what was done in the slots.
     """
 
     def __init__(
@@ -56,8 +55,9 @@ class Slots:
         releases: Releases,
         clock: Clock,
         on_trouble: Callable[[str], None],
+        watcher: Watcher,
     ) -> None:
-        """Nothing runs before `serve`; see `WorkerAgent` for ``on_trouble``."""
+        """Nothing runs before `serve`; see `WorkerAgent` for ``on_trouble`` and ``watcher``."""
         # Scripts are taken once one has run here.
         kinds = tuple(kind for kind in settings.kinds if kind != TaskKind.PYTHON)
         self._wants_scripts: Final = TaskKind.PYTHON in settings.kinds
@@ -66,11 +66,9 @@ class Slots:
         self.walls: tuple[Wall, ...] = ()
         self.changed = asyncio.Event()
         self._scripts: Final = Preparation(home, settings.interpreters, clock)
-        self.tally: Final = Tally()
+        self._watcher: Final = watcher
         self._slots: Final = [
-            RunnerSlot(
-                home / "slots" / str(i), home / "compiled", settings.memory_bytes, self.tally
-            )
+            RunnerSlot(home / "slots" / str(i), home / "compiled", settings.memory_bytes, watcher)
             for i in range(settings.slots)
         ]
         self._holdings: Final = holdings
@@ -178,7 +176,7 @@ class Slots:
             python = self._scripts.runtime
             job = await open_job(held, self._cache, python)
             result = await slot.run(job, loader(held, self._cache, python))
-            self.tally.ran(held.order.kind, result.wall_ms)
+            self._watcher.ran(held.order.kind, result.wall_ms / 1000)
         except BadBlob as err:
             result = TaskResult(
                 NEVER_EXITED, b"", b"", 0, 0, 0, fault=Fault.BAD_INPUT, detail=err.message

@@ -8,16 +8,17 @@ from fog_compute.observability.metrics.backend import PARTS_GATHERED, BackendMet
 from fog_compute.observability.metrics.chat import ChatMetrics
 from fog_compute.observability.metrics.http import HttpMetrics
 from fog_compute.observability.metrics.network import CircuitMetrics, NetworkMetrics
+from fog_compute.observability.metrics.panel import PanelMetrics
 from fog_compute.observability.metrics.registry import (
     CONTENT_TYPE,
     Family,
     Followed,
     Registry,
-    add_process,
     families_of,
 )
 from fog_compute.observability.metrics.store import StoreMetrics
 from fog_compute.observability.metrics.tasks import TaskMetrics
+from fog_compute.observability.metrics.worker import WorkerMetrics
 
 __all__ = [
     "CONTENT_TYPE",
@@ -29,9 +30,10 @@ __all__ = [
     "Followed",
     "HttpMetrics",
     "NetworkMetrics",
+    "PanelMetrics",
     "Registry",
     "StoreMetrics",
     "TaskMetrics",
-    "add_process",
+    "WorkerMetrics",
     "families_of",
 ]

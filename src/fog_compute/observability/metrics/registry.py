@@ -21,7 +21,6 @@ __all__ = [
     "Followed",
     "Registry",
     "Values",
-    "add_process",
     "families_of",
 ]
 
@@ -73,8 +72,11 @@ class Registry:
     def __init__(self) -> None:
         self._series: Final = _Series()
         self._labels: Final[dict[str, Mapping[str, tuple[str, ...] | str]]] = {}
-        add_process(self._series)
-        self._labels["fog_build_info"] = {"version": "the version of fog-compute"}
+        ProcessCollector(registry=self._series)
+        build = self.gauge(
+            "fog_build_info", "1; its label says what runs.", version="the version of fog-compute"
+        )
+        build.labels(fog_compute.__version__).set(1)
 
     def counter(self, name: str, meaning: str, **labels: Values) -> Counter:
         """Make a counter; ``name`` is without ``_total``."""
@@ -124,13 +126,6 @@ def _listed(values: Mapping[str, tuple[str, ...] | str]) -> Iterator[tuple[str, 
     listed = [each for each in values.values() if not isinstance(each, str)]
     if values and len(listed) == len(values):
         yield from itertools.product(*listed)
-
-
-def add_process(series: CollectorRegistry) -> None:
-    """Add to a registry what every process tells of itself: what it takes, and what it runs."""
-    ProcessCollector(registry=series)
-    build = Gauge("fog_build_info", "1; its label says what runs.", ["version"], registry=series)
-    build.labels(fog_compute.__version__).set(1)
 
 
 def families_of(

@@ -7,7 +7,14 @@ import re
 import pytest
 
 import fog_compute
-from fog_compute.observability.metrics import CONTENT_TYPE, BackendMetrics, Followed, Registry
+from fog_compute.observability.metrics import (
+    CONTENT_TYPE,
+    BackendMetrics,
+    Followed,
+    PanelMetrics,
+    Registry,
+    WorkerMetrics,
+)
 
 RESERVED = {"service", "network", "instance", "job", "role"}
 """What Prometheus puts on every series of a target: it would rename a label of that name."""
@@ -29,8 +36,10 @@ LABELS = {
 """All labels that there are. None is an id, and none of a new name comes in unseen."""
 
 
-@pytest.mark.parametrize("process", [BackendMetrics])
-def test_no_label_is_an_id_or_one_of_a_target(process: type[BackendMetrics]) -> None:
+@pytest.mark.parametrize("process", [BackendMetrics, PanelMetrics, WorkerMetrics])
+def test_no_label_is_an_id_or_one_of_a_target(
+    process: type[BackendMetrics | PanelMetrics | WorkerMetrics],
+) -> None:
     """INV-MON-03."""
     families = process().registry.families()
 

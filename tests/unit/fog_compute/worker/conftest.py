@@ -16,6 +16,7 @@ import pytest_asyncio
 
 from fog_compute.errors import ChannelTimeout
 from fog_compute.levels import PrivacyLevel
+from fog_compute.observability.metrics import WorkerMetrics
 from fog_compute.tasks import Limits, TaskResult, new_handle
 from fog_compute.tasks.assembly import ResultAssembler
 from fog_compute.tasks.messages import (
@@ -186,6 +187,7 @@ class Running:
         self.public = network.channel("worker-public")
         self.offers = Offers()
         self.troubles: list[str] = []
+        self.metrics = WorkerMetrics()
         self.agent = WorkerAgent(
             [
                 Served("worker-test", self.channel, publisher=self.offers),
@@ -195,6 +197,7 @@ class Running:
             keys=lambda: MEMBERS,
             settings=settings,
             on_trouble=self.troubles.append,
+            watcher=self.metrics,
         )
         self._serving: asyncio.Task[None] | None = None
 
