@@ -59,6 +59,7 @@ def _figures() -> list[AnyPanel]:
             ),
             unit="percentunit",
             steps=((None, RED), (0.8, ORANGE), (0.95, GREEN)),
+            empty="none ended",
             runbooks=("LeaseExpiries",),
         ),
         figure(

@@ -106,5 +106,5 @@ def as_json(made: dashboard.Dashboard) -> str:
 
 
 def _source(name: str, label: str, kind: str) -> boards.DatasourceVariable:
-    current = dashboard.VariableOption(selected=True, text=label, value=kind)
+    current = dashboard.VariableOption(selected=True, text=kind, value=kind)
     return boards.DatasourceVariable(name).label(label).type(kind).current(current)

@@ -35,7 +35,10 @@ def dashboard() -> model.Dashboard:
             choice_of_lines("service", "Service"),
             choice_of_lines("node", "Node"),
             choice_of_lines("level", "Level"),
-            boards.TextBoxVariable("search").label("Search"),
+            boards.TextBoxVariable("search")
+            .label("Search")
+            .default_value("")
+            .current(model.VariableOption(selected=True, text="", value="")),
         ],
         loki_too=True,
     )

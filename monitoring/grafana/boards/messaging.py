@@ -17,6 +17,9 @@ from monitoring.grafana.boards.shapes import (
     or_none,
 )
 
+_NOBODY = "nobody has keys here"
+_NONE_SENT = "none was sent"
+
 _BUDGET = 0.01
 """Share of messages that may stay unacknowledged: the objective is 99 %."""
 
@@ -51,6 +54,7 @@ def _figures() -> list[AnyPanel]:
             unit="percentunit",
             steps=((None, RED), (0.98, ORANGE), (0.99, GREEN)),
             runbooks=("DeliveryBudgetBurnFast", "DeliveryBudgetBurnSlow"),
+            empty=_NONE_SENT,
         ),
         figure(
             "Error budget left, 30 d (more than 0 is good)",
@@ -60,6 +64,7 @@ def _figures() -> list[AnyPanel]:
             unit="percentunit",
             steps=((None, RED), (0, ORANGE), (0.25, GREEN)),
             runbooks=("DeliveryBudgetBurnSlow",),
+            empty=_NONE_SENT,
         ),
         figure(
             "Transports of people's messages (up is good)",
@@ -68,6 +73,7 @@ def _figures() -> list[AnyPanel]:
             unit="none",
             steps=((None, ORANGE), (1, GREEN)),
             shown={"0": ("down", ORANGE), "1": ("up", GREEN)},
+            empty=_NOBODY,
         ),
         figure(
             "Links (an edge and more is good)",
@@ -100,6 +106,7 @@ def _objective() -> list[AnyPanel]:
             unit="none",
             steps=((None, GREEN), (1, YELLOW), (6, ORANGE), (14.4, RED)),
             runbooks=("DeliveryBudgetBurnFast", "DeliveryBudgetBurnSlow"),
+            empty=_NONE_SENT,
         ),
     ]
 
@@ -114,6 +121,7 @@ def _people() -> list[AnyPanel]:
             unit="short",
             stacked=True,
             width=8,
+            empty=_NOBODY,
         ),
         graph(
             "People's messages a second, by transport and state",

@@ -59,6 +59,7 @@ def _figures() -> list[AnyPanel]:
             Query("1 - max(service:fog_messages_undelivered:ratio_rate1d)"),
             unit="percentunit",
             steps=((None, RED), (0.98, ORANGE), (0.99, GREEN)),
+            empty="none was sent",
             runbooks=("DeliveryBudgetBurnFast",),
         ),
         figure(

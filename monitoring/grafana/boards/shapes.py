@@ -106,6 +106,7 @@ def figure(
     steps: Steps = ((None, BLUE),),
     shown: Shown | None = None,
     width: int = 6,
+    empty: str = "",
     runbooks: Sequence[str] = (),
 ) -> stat.Panel:
     """The newest value, large; behind one value alone, how it was."""
@@ -118,6 +119,8 @@ def figure(
         panel.graph_mode(common.BigValueGraphMode.NONE)
     if shown:
         panel.mappings([_mapping(shown)])
+    if empty:
+        panel.no_value(empty)
     panel.thresholds(_thresholds(steps)).color_scheme(
         boards.FieldColor().mode(dashboard.FieldColorModeId.THRESHOLDS)
     )
@@ -136,6 +139,7 @@ def graph(
     top: float | None = None,
     colours: Mapping[str, str] | None = None,
     width: int = 12,
+    empty: str = "",
     runbooks: Sequence[str] = (),
 ) -> timeseries.Panel:
     """Values over time, from 0 up; thresholds as dashed lines."""
@@ -163,6 +167,8 @@ def graph(
         panel.min(0)
     if top is not None:
         panel.axis_soft_max(top)
+    if empty:
+        panel.no_value(empty)
     if stacked:
         panel.stacking(built.StackingConfig().mode(common.StackingMode.NORMAL))
     if steps:

@@ -215,6 +215,7 @@ def test_data_sources_are_those_that_dashboards_begin_with() -> None:
     }
 
     assert wanted <= set(there.items())
+    assert [source["name"] for source in sources] == [source["uid"] for source in sources]
     assert set(there.values()) == {"prometheus", "loki", "alertmanager"}
     assert [source["editable"] for source in sources] == [False] * len(sources)
     assert sum(source.get("isDefault", False) for source in sources) == 1
