@@ -57,6 +57,7 @@ def test_each_file_is_valid_alone_and_with_the_other(files: list[str], profiles:
 
 
 def test_there_is_one_of_everything_that_watches(services: dict[str, Service]) -> None:
+    """INV-MON-07."""
     images = Counter(service["image"].split(":")[0] for service in services.values())
 
     for one in ("prom/prometheus", "grafana/grafana", "grafana/loki", "grafana/alloy"):
@@ -115,6 +116,7 @@ def test_ports_are_those_that_are_promised(services: dict[str, Service]) -> None
 
 @pytest.mark.parametrize("wanted", [None, "0.0.0.0"])
 def test_nothing_but_panel_and_backend_is_ever_bound_outside_loopback(wanted: str | None) -> None:
+    """INV-MON-07."""
     given = {} if wanted is None else {"FOG_PUBLISH_HOST": wanted}
     for name, service in merged(**given)["services"].items():
         for port in service.get("ports", ()):
@@ -223,6 +225,7 @@ def test_a_password_that_is_missing_or_empty_stops_the_start(
 
 
 def test_no_password_has_a_default() -> None:
+    """INV-MON-07."""
     texts = [(ROOT / name).read_text() for name in (MAIN, BETANET)]
     used = {match for text in texts for match in re.findall(r"\$\{(\w*PASSWORD\w*)([^}]*)", text)}
 
