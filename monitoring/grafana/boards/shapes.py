@@ -56,6 +56,9 @@ METRICS: Final = dashboard.DataSourceRef(type_val="prometheus", uid="${datasourc
 LINES: Final = dashboard.DataSourceRef(type_val="loki", uid="${loki}")
 RUNBOOKS: Final = "${runbooks}"
 
+_LOGS: Final = {"instance": "node", "service": "service"}
+"""Labels of metrics, and what the logs are chosen by."""
+
 Steps = Sequence[tuple[float | None, str]]
 """Thresholds: from which value on which colour; the first has no value."""
 
@@ -275,6 +278,9 @@ def _common(
     panel.unit(unit).span(width).height(height)
     for number, query in enumerate(queries):
         panel.with_target(_target(query, chr(ord("A") + number), as_table=as_table))
+    labels = {label for query in queries for label in _LOGS if f"{{{{{label}}}}}" in query.legend}
+    if labels and isinstance(panel, statetimeline.Panel | timeseries.Panel):
+        panel.data_links([_log_of(label) for label in sorted(labels)])
     if runbooks:
         panel.links(
             [
@@ -295,6 +301,15 @@ def _target(query: Query, name: str, *, as_table: bool) -> loki.Dataquery | prom
     if as_table:
         return asked.instant().format(PromQueryFormat.TABLE).datasource(METRICS)
     return (asked.instant() if query.instant else asked.range()).datasource(METRICS)
+
+
+def _log_of(label: str) -> boards.DashboardLink:
+    """From a series to the lines of the service or node that it is of."""
+    return (
+        boards.DashboardLink(f"Log of this {_LOGS[label]}")
+        .type(dashboard.DashboardLinkType.LINK)
+        .url(f"/d/fog-logs?var-{_LOGS[label]}=${{__field.labels.{label}}}&${{__url_time_range}}")
+    )
 
 
 def _mapping(shown: Shown) -> dashboard.ValueMapping:

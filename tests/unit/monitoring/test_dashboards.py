@@ -104,6 +104,24 @@ def test_data_come_from_sources_that_the_reader_chooses() -> None:
             assert sources[chosen["uid"][2:-1]] == chosen["type"], name
 
 
+def test_links_to_logs_choose_by_variables_that_the_page_of_logs_has() -> None:
+    there = {one["name"] for one in DASHBOARDS["logs"]["templating"]["list"]}
+    links = [
+        (panel, link["url"])
+        for _, panel in every_panel()
+        for link in panel["fieldConfig"]["defaults"].get("links", ())
+    ]
+
+    assert len(links) >= 5
+    for panel, url in links:
+        found = re.fullmatch(
+            r"/d/fog-logs\?var-(\w+)=\$\{__field\.labels\.(\w+)\}&\$\{__url_time_range\}", url
+        )
+        assert found is not None
+        assert found[1] in there
+        assert any(f"{{{{{found[2]}}}}}" in t["legendFormat"] for t in panel["targets"])
+
+
 def test_variables_are_used_and_those_that_are_used_exist() -> None:
     for name, made in DASHBOARDS.items():
         there = {one["name"] for one in made["templating"]["list"]}
@@ -114,7 +132,7 @@ def test_variables_are_used_and_those_that_are_used_exist() -> None:
 
         own = {one for one in used if not one.startswith("__")}
         assert own | {"datasource"} == there | {"datasource"}, name
-        assert used - own <= {"__rate_interval", "__interval", "__range"}, name
+        assert used - own <= {"__rate_interval", "__interval", "__range", "__url_time_range"}, name
 
 
 @pytest.mark.parametrize("asked", ASKED, ids=described)

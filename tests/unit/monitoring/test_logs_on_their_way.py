@@ -112,6 +112,25 @@ def test_lines_cannot_make_streams() -> None:
 
 
 @pytest.mark.parametrize(
+    ("line", "level"),
+    [
+        ("level=warn ts=1 caller=a.go:1 msg=x", "warn"),
+        ("ts=1 caller=a.go:1 level=error msg=x", "error"),
+        ('{"level": "INFO", "message": "a.b", "words": "x level=error"}', None),
+        ("1:M 27 Nov 2026 sublevel=error", None),
+        ("ready to accept connections", None),
+    ],
+)
+def test_a_level_is_read_from_lines_that_are_no_json(line: str, level: str | None) -> None:
+    stages = the("loki.process", "lines").blocks
+    regex = next(stage for stage in stages if stage.name == "stage.regex").attributes["expression"]
+
+    found = re.search(json.loads(regex), line)
+
+    assert (found["level"] if found else None) == level
+
+
+@pytest.mark.parametrize(
     ("container", "number", "service", "node"),
     [
         ("backend", 1, "fog-backend", "backend"),
