@@ -312,6 +312,8 @@ def test_commands_of_betanet_bear_broken_streams(fog: RunningFog, tmp_path: Path
         "a client's status": lambda n: [BETANET, "status", *own, tmp_path / f"status-{n}"],
         "localnet without a word": lambda _: [BETANET, "localnet"],
         "status": lambda _: [BETANET, "localnet", "status", "--dir", net.parent],
+        "health of nobody": lambda _: [BETANET, "health", "--port", "1"],
+        "metrics": lambda _: [BETANET, "metrics", "node"],
         "a second net": lambda _: [BETANET, "localnet", "run", "--dir", net.parent],
         "a second authority": lambda _: [
             *(BETANET, "authority", "run", "--network", "second"),

@@ -100,6 +100,12 @@ impl EpochClock {
         self.epoch_at(now_ms.saturating_sub(self.skew_ms))
     }
 
+    /// When the key of `epoch` is accepted no longer, in Unix milliseconds: at the end of the epoch after it.
+    #[must_use]
+    pub fn end_of_key(&self, epoch: Epoch) -> u64 {
+        self.start_of(epoch.next().next())
+    }
+
     /// When `epoch` starts, in Unix milliseconds.
     #[must_use]
     pub fn start_of(&self, epoch: Epoch) -> u64 {
@@ -118,6 +124,7 @@ mod tests {
         assert_eq!(clock.epoch_at(599_999), Epoch(0));
         assert_eq!(clock.epoch_at(600_000), Epoch(1));
         assert_eq!(clock.start_of(Epoch(2)), 1_200_000);
+        assert_eq!(clock.end_of_key(Epoch(2)), 2_400_000);
     }
 
     /// INV-MSG-18

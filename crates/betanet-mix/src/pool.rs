@@ -1,7 +1,7 @@
 //! Packet buffers that are used again, so that a busy node does not ask the allocator for every packet.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use betanet_sphinx::PACKET_LEN;
 
@@ -11,8 +11,20 @@ pub struct Pool(Arc<Shelf>);
 
 #[derive(Debug)]
 struct Shelf {
-    free: Mutex<Vec<Vec<u8>>>,
+    stock: Mutex<Stock>,
     limit: usize,
+}
+
+#[derive(Debug)]
+struct Stock {
+    free: Vec<Vec<u8>>,
+    taken: usize,
+}
+
+impl Shelf {
+    fn stock(&self) -> MutexGuard<'_, Stock> {
+        self.stock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Pool {
@@ -20,13 +32,18 @@ impl Pool {
     /// they are first needed, and what comes back beyond the limit is freed.
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        Self(Arc::new(Shelf { free: Mutex::new(Vec::with_capacity(limit)), limit }))
+        let stock = Stock { free: Vec::with_capacity(limit), taken: 0 };
+        Self(Arc::new(Shelf { stock: Mutex::new(stock), limit }))
     }
 
     /// A buffer that holds `packet` and comes back to this pool when it is dropped.
     #[must_use]
     pub fn take(&self, packet: &[u8; PACKET_LEN]) -> Buffer {
-        let free = self.0.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let free = {
+            let mut stock = self.0.stock();
+            stock.taken += 1;
+            stock.free.pop()
+        };
         let mut bytes = free.unwrap_or_default();
         bytes.clear();
         bytes.extend_from_slice(packet);
@@ -36,7 +53,13 @@ impl Pool {
     /// Free buffers at hand.
     #[must_use]
     pub fn free(&self) -> usize {
-        self.0.free.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.0.stock().free.len()
+    }
+
+    /// Buffers that were taken and have not come back.
+    #[must_use]
+    pub fn taken(&self) -> usize {
+        self.0.stock().taken
     }
 }
 
@@ -77,9 +100,10 @@ impl From<Vec<u8>> for Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         if let Some(home) = &self.home {
-            let mut free = home.free.lock().unwrap_or_else(PoisonError::into_inner);
-            if free.len() < home.limit {
-                free.push(std::mem::take(&mut self.bytes));
+            let mut stock = home.stock();
+            stock.taken -= 1;
+            if stock.free.len() < home.limit {
+                stock.free.push(std::mem::take(&mut self.bytes));
             }
         }
     }
@@ -119,8 +143,9 @@ mod tests {
     fn a_pool_keeps_no_more_than_its_limit() {
         let pool = Pool::new(2);
         let many: Vec<_> = (0..5).map(|_| pool.take(&[0; PACKET_LEN])).collect();
+        assert_eq!((pool.free(), pool.taken()), (0, 5));
         drop(many);
-        assert_eq!(pool.free(), 2);
+        assert_eq!((pool.free(), pool.taken()), (2, 0));
     }
 
     #[test]

@@ -7,6 +7,8 @@
 #[cfg(test)]
 mod history;
 mod links;
+mod metrics;
+mod pages;
 mod tokens;
 
 use std::collections::BTreeSet;
@@ -24,8 +26,11 @@ use betanet_sphinx::NodeId;
 use ed25519_dalek::SigningKey;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Semaphore, watch};
 
+pub use self::metrics::blank_page;
+use self::metrics::{Counts, Refused};
 pub use self::tokens::{GivenToken, given_tokens, issue_token, revoke_token};
 use crate::bind::{BindError, Purpose, announced, bind};
 use crate::clock::NetworkClock;
@@ -34,6 +39,7 @@ use crate::link::{Dialer, HandshakeError, LinkTimeouts, Listener, Stock};
 use crate::net::{Endpoint, NET_FILE, NetFile, hex_id};
 use crate::process::shut_down;
 use crate::state::{StateDir, StateError, read_json, shell_word, unless_damaged, write_json, write_private};
+use crate::sync::lock;
 
 /// File that tells others where the authority is.
 pub const RECORD_FILE: &str = "authority.json";
@@ -43,6 +49,9 @@ const STATE_FILE: &str = "directory.json";
 
 /// File with its signing key.
 const KEY_FILE: &str = "identity.key";
+
+/// What `/health` and `/metrics` are moved with.
+const HTTP: Purpose = Purpose { name: "/health and /metrics", option: "--http-port" };
 
 /// Nodes that are dialled at once to see where they are.
 const DIALS: usize = 64;
@@ -77,6 +86,8 @@ pub struct AuthorityConfig {
     pub listen: SocketAddr,
     /// Where others reach it, if that is somewhere else.
     pub announce: Option<LinkAddress>,
+    /// Where `/health` and `/metrics` are, if anywhere; port 0 for any, kept over restarts.
+    pub http: Option<SocketAddr>,
 }
 
 impl AuthorityConfig {
@@ -130,6 +141,9 @@ pub struct AuthorityRecord {
     pub address: LinkAddress,
     /// The network's name.
     pub network: String,
+    /// Where it answers `/health` and `/metrics`, if anywhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http_address: Option<SocketAddr>,
     /// Process id.
     pub pid: u32,
 }
@@ -208,6 +222,7 @@ struct Authority {
     /// Tokens, as it began.
     revoked: BTreeSet<TokenId>,
     listener: Listener,
+    http: Option<TcpListener>,
     shared: Arc<Shared>,
 }
 
@@ -219,7 +234,7 @@ struct Shared {
     time: NetworkClock,
     key: SigningKey,
     ledger: Mutex<Ledger>,
-    workers: Mutex<Workers>,
+    workers: std::sync::Mutex<Workers>,
     /// The revision of the worker list on disk.
     saved_workers: Mutex<u64>,
     /// For nodes that say where they are.
@@ -232,6 +247,7 @@ struct Shared {
     /// What links are sending.
     stock: Stock,
     left: links::Left,
+    counts: Counts,
     state_file: PathBuf,
     workers_file: PathBuf,
 }
@@ -257,14 +273,23 @@ impl Authority {
             consensuses.accept(signed, now_ms)?;
         }
         let former: Option<AuthorityRecord> = unless_damaged(read_json(&state.join(RECORD_FILE), "authority record"))?;
-        let links =
-            bind(config.listen, former.map(|record| record.listens), Purpose { name: "links", option: "--listen" })
-                .await?;
+        let links = bind(
+            config.listen,
+            former.as_ref().map(|record| record.listens),
+            Purpose { name: "links", option: "--listen" },
+        )
+        .await?;
+        let former_http = former.and_then(|record| record.http_address);
+        let http = match config.http {
+            Some(address) => Some(bind(address, former_http, HTTP).await?),
+            None => None,
+        };
         let record = AuthorityRecord {
             id,
             listens: links.local_addr()?,
             address: announced(config.listen, links.local_addr()?, config.announce.as_ref())?,
             network: config.network.clone(),
+            http_address: http.as_ref().map(TcpListener::local_addr).transpose()?,
             pid: std::process::id(),
         };
         let listener = Listener::new(links, &key, LinkTimeouts::default())?;
@@ -283,13 +308,14 @@ impl Authority {
             state,
             revoked,
             listener,
+            http,
             shared: Arc::new(Shared {
                 constants,
                 clock,
                 time,
                 key,
                 ledger: Mutex::new(ledger),
-                workers: Mutex::new(Workers::open(&workers, now_ms)),
+                workers: std::sync::Mutex::new(Workers::open(&workers, now_ms)),
                 saved_workers: Mutex::new(0),
                 dialer,
                 dials: Semaphore::new(DIALS),
@@ -298,6 +324,7 @@ impl Authority {
                 consensuses: watch::Sender::new(Arc::new(consensuses)),
                 stock: Stock::default(),
                 left: links::Left::default(),
+                counts: Counts::default(),
                 state_file,
                 workers_file,
             }),
@@ -313,6 +340,9 @@ impl Authority {
                 self.shared.publish().await?;
             }
         };
+        if let Some(http) = self.http {
+            pages::serve(http, &self.shared);
+        }
         tokio::select! {
             ended = publish => ended,
             () = tokens::follow(self.state.path(), &self.shared, self.revoked) => Ok(()),
@@ -383,12 +413,18 @@ impl Shared {
 
     /// Takes a node's descriptor. Where the node is has to be seen first, and meanwhile others are served.
     async fn put_descriptor(&self, peer: NodeId, descriptor: &Signed, token: Option<&Signed>) -> Result<(), String> {
-        let wanted = self.ledger.lock().await.to_be_reached(peer, descriptor, token, self.time.now_ms())?;
+        let unfit = |reason| {
+            self.counts.refuse(Refused::Descriptor);
+            reason
+        };
+        let wanted = self.ledger.lock().await.to_be_reached(peer, descriptor, token, self.time.now_ms());
+        let wanted = wanted.map_err(unfit)?;
         let mut shown = Shown { token, reached: None };
         if let Some(address) = wanted {
             let _turn = self.dials.acquire().await.map_err(|err| err.to_string())?;
             let found = self.dialer.find(&address, *peer.as_bytes()).await;
             shown.reached = Some(found.map_err(|err| {
+                self.counts.refuse(Refused::Unreachable);
                 format!(
                     "the authority does not reach the node at {address} ({err}): open that port, or announce another"
                 )
@@ -396,7 +432,9 @@ impl Shared {
         }
         // The descriptor goes to disk with the consensus that it leads to; until then its
         // node sends it again whenever it reconnects.
-        self.ledger.lock().await.put_node(peer, descriptor, shown, self.time.now_ms())
+        self.ledger.lock().await.put_node(peer, descriptor, shown, self.time.now_ms()).map_err(unfit)?;
+        self.counts.descriptors.add(1);
+        Ok(())
     }
 
     async fn save(&self, ledger: &Ledger) -> Result<(), AuthorityError> {
@@ -408,7 +446,7 @@ impl Shared {
     async fn save_workers(&self, wanted: u64) -> Result<(), AuthorityError> {
         let mut saved = self.saved_workers.lock().await;
         if *saved < wanted {
-            let (revision, workers) = self.workers.lock().await.save();
+            let (revision, workers) = lock(&self.workers).save();
             write(self.workers_file.clone(), &workers).await?;
             *saved = revision;
         }
@@ -434,20 +472,24 @@ impl Shared {
             }
             Op::PutWorker { worker } => {
                 let Some(edge) = self.bringer(peer) else {
+                    self.counts.refuse(Refused::NotAnEdge);
                     return refused("workers publish through an edge that the network lists".to_owned()).into();
                 };
-                let taken = self.workers.lock().await.put(&edge, &worker, self.time.now_ms());
+                let taken = lock(&self.workers).put(&edge, &worker, self.time.now_ms());
                 match taken {
                     Ok(revision) => match self.save_workers(revision).await {
                         Ok(()) => Outcome::Stored,
                         Err(err) => refused(err.to_string()),
                     },
-                    Err(reason) => refused(reason),
+                    Err(reason) => {
+                        self.counts.refuse(Refused::Worker);
+                        refused(reason)
+                    }
                 }
             }
             Op::GetWorkers { have } => {
                 let now_ms = self.time.now_ms();
-                let mut workers = self.workers.lock().await;
+                let mut workers = lock(&self.workers);
                 match workers.list(self.clock.epoch_at(now_ms), &self.key, now_ms) {
                     Ok(list) if have == Some(list.revision) => return Given::Workers(None),
                     Ok(list) => return Given::Workers(Some(Arc::clone(&list.encoded))),
@@ -455,7 +497,11 @@ impl Shared {
                 }
             }
             Op::GetDuties => Outcome::Duties { owed: self.ledger.lock().await.owed_by(peer) },
-            Op::Attach => refused("the authority keeps no mailboxes".to_owned()),
+            Op::Attach => {
+                self.counts.refuse(Refused::Unexpected);
+                refused("the authority keeps no mailboxes".to_owned())
+            }
+            // Links answer it themselves.
             Op::GetConsensus { .. } => refused("unexpected request".to_owned()),
         };
         outcome.into()

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod messages;
+mod monitoring;
 mod network;
 mod output;
 mod services;
@@ -78,6 +79,8 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Localnet(LocalnetCommand::Status(arguments)) => {
             finish(one_thread(), services::localnet_status(arguments))
         }
+        Command::Health(arguments) => finish(one_thread(), monitoring::health(arguments)),
+        Command::Metrics(arguments) => monitoring::metrics(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Address(arguments) => finish(threads(), messages::address(arguments)),
         Command::Send(arguments) => finish(threads(), messages::send(arguments)),
         Command::Recv(arguments) => finish(threads(), messages::recv(arguments)),

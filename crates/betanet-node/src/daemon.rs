@@ -242,7 +242,7 @@ impl Node {
 
         let owed = watch::Sender::default();
         let asked = owed.subscribe();
-        let rounds = Rounds::new(&self, keeper, egress, edge.clone(), moves)?;
+        let rounds = Rounds::new(&self, keeper, egress, mixer.ingress().clone(), edge.clone(), moves)?;
         let directory = self.start_uplink(rounds.descriptor(), owed);
         let inbound = Inbound {
             ingress: mixer.ingress().clone(),

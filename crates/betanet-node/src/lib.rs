@@ -17,6 +17,7 @@ pub mod http;
 pub mod link;
 pub mod localnet;
 pub mod logging;
+pub mod metrics;
 pub mod net;
 mod newcomers;
 pub mod pipeline;

@@ -46,6 +46,9 @@ const HOPELESS: u32 = 3;
 /// How long the net may take to come up.
 const START_PATIENCE: Duration = Duration::from_mins(1);
 
+/// The authority's name among the processes, and its folder.
+const AUTHORITY: &str = "authority";
+
 /// The token of the net's own nodes, where one is needed.
 const TOKEN_FILE: &str = "nodes.token";
 
@@ -175,7 +178,7 @@ pub async fn run(
         return Err(LocalnetError::TooSmall);
     }
     let nodes = names(&config);
-    let processes: Vec<_> = ["authority"].into_iter().chain(nodes.iter().map(|(name, _)| &**name)).collect();
+    let processes: Vec<_> = [AUTHORITY].into_iter().chain(nodes.iter().map(|(name, _)| &**name)).collect();
     let missing = needs::missing(&config, &processes);
     if !missing.is_empty() {
         return Err(LocalnetError::Missing(missing.join("; ")));
@@ -236,7 +239,7 @@ impl Localnet {
         started: Instant,
         tell: &mut impl FnMut(&LocalnetEvent) -> std::io::Result<()>,
     ) -> Result<(), LocalnetError> {
-        self.spawn("authority".to_owned(), self.authority_arguments())?;
+        self.spawn(AUTHORITY.to_owned(), self.authority_arguments())?;
         let deadline = started + START_PATIENCE;
         while self.authority().is_none() {
             self.rest("the authority", started, deadline).await?;
@@ -303,11 +306,13 @@ impl Localnet {
         let mut arguments = Arguments::new("authority");
         arguments.flag("run");
         arguments
-            .pair("--dir", self.config.dir.join("authority"))
-            .pair("--name", "authority")
+            .pair("--dir", self.config.dir.join(AUTHORITY))
+            .pair("--name", AUTHORITY)
             .pair("--network", "local")
             .pair("--expect", self.nodes.len().to_string())
             .pair("--listen", SocketAddr::new(self.config.links(), 0).to_string())
+            .pair("--http-ip", self.config.ip.to_string())
+            .pair("--http-port", "0")
             .flag("--one-operator")
             .flag("--die-with-parent");
         if self.config.json_logs {
@@ -353,7 +358,7 @@ impl Localnet {
             return Ok(());
         }
         let roles = vec![Role::Entry, Role::Middle, Role::Exit];
-        let dir = self.config.dir.join("authority");
+        let dir = self.config.dir.join(AUTHORITY);
         let token = authority::issue_token(&dir, "local".to_owned(), roles, TOKEN_USES, TOKEN_LASTS)
             .map_err(|err| LocalnetError::Missing(err.to_string()))?;
         Ok(write_private_json(&path, &token)?)
@@ -361,9 +366,9 @@ impl Localnet {
 
     /// The authority's record, once the running process has written it.
     fn authority(&self) -> Option<AuthorityRecord> {
-        let path = self.config.dir.join("authority").join(authority::RECORD_FILE);
+        let path = self.config.dir.join(AUTHORITY).join(authority::RECORD_FILE);
         let record: AuthorityRecord = read_json(&path, "authority record").ok()??;
-        (self.pid("authority") == Some(record.pid)).then_some(record)
+        (self.pid(AUTHORITY) == Some(record.pid)).then_some(record)
     }
 
     /// A node's record, once the running process has written it.

@@ -16,10 +16,15 @@ use betanet_node::daemon::delays::Delays;
 use betanet_node::daemon::metrics::Metrics;
 use betanet_node::daemon::mixer::{Ingress, Mixer, MixerConfig, Released, Source};
 use betanet_node::daemon::packet_keys::PacketKeys;
+use betanet_node::metrics::Exporter;
 use betanet_node::state::StateDir;
+use betanet_sphinx::suite::{Native, Suite};
+use betanet_sphinx::x25519::x25519;
 use betanet_sphinx::{
-    Hop, MailboxId, NodeId, PACKET_LEN, PacketError, ReplayFilter, ReplayTag, SecretKey, build_forward, unwrap,
+    Geometry, Hop, MailboxId, NodeId, PACKET_LEN, PacketError, ReplayFilter, ReplayTag, SecretKey, build_forward,
+    unwrap,
 };
+use chacha20::cipher::StreamCipher;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
 use tokio::sync::mpsc;
@@ -71,6 +76,8 @@ impl ReplayFilter for Open {
 
 struct Node {
     _mixer: Mixer,
+    packet_keys: Arc<PacketKeys>,
+    metrics: Arc<Metrics>,
     ingress: Ingress,
     source: Source,
     released: mpsc::Receiver<(Instant, Released)>,
@@ -82,13 +89,18 @@ struct Node {
 
 impl Node {
     fn start() -> Self {
+        Self::start_for(100_000)
+    }
+
+    /// With room for so many entries in its replay memory.
+    fn start_for(capacity: usize) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let state = StateDir::open(folder.path()).unwrap();
         let vrf_seed = state.secret("vrf.key").unwrap();
         let seed = DelaySeed { beacon: Beacon::genesis("test"), mean_ms: MEAN_MS };
         let seeds = serde_json::json!({ "seeds": { NOW.0.to_string(): seed } });
         std::fs::write(state.join("delays.json"), seeds.to_string()).unwrap();
-        let packet_keys = PacketKeys::open(&state, "boot", NOW, 100_000).unwrap();
+        let packet_keys = PacketKeys::open(&state, "boot", NOW, capacity).unwrap();
         let delays = Delays::open(&state).unwrap();
         let (_, secret) = packet_keys.accept(NOW.parity()).unwrap();
         let (owed, _) = seed.delays(&VrfSecretKey::from_seed(&vrf_seed), NOW);
@@ -103,6 +115,8 @@ impl Node {
         let source = ingress.node(NodeId::from([3; 32]));
         Self {
             _mixer: mixer,
+            packet_keys,
+            metrics,
             ingress,
             source,
             released,
@@ -113,8 +127,32 @@ impl Node {
         }
     }
 
+    fn own(&self) -> Hop {
+        Hop { node: NodeId::from([1; 32]), key: self.secret.public() }
+    }
+
+    /// A packet that ends here.
+    fn last(&mut self) -> [u8; PACKET_LEN] {
+        let (mut packet, path) = ([0; PACKET_LEN], [self.own()]);
+        build_forward(&mut self.rng, NOW.parity(), &path, MailboxId::from([2; 16]), b"payload", &mut packet).unwrap();
+        packet
+    }
+
+    /// Sends a packet that is refused, and waits until that is counted.
+    async fn refuses(&self, packet: &[u8; PACKET_LEN], reason: &str) {
+        let before = self.metrics.dropped(reason);
+        self.ingress.node(NodeId::from([4; 32])).push([packet], Instant::now());
+        let counted = async {
+            while self.metrics.dropped(reason) == before {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_mins(1), counted).await.unwrap_or_else(|_| panic!("{reason}"));
+        assert_eq!(before + 1, self.metrics.dropped(reason), "{reason}");
+    }
+
     fn packets(&mut self) -> Vec<Sent> {
-        let own = Hop { node: NodeId::from([1; 32]), key: self.secret.public() };
+        let own = self.own();
         let next = Hop { node: NodeId::from(NEXT), key: SecretKey::generate(&mut self.rng).public() };
         (0..ROUND)
             .map(|_| {
@@ -170,6 +208,13 @@ async fn packets_serve_their_delay_and_cost_no_allocation() {
     }
     assert!(expected.is_empty());
 
+    let packets = u64::try_from(3 * ROUND).unwrap();
+    assert_eq!((packets, 0), (node.metrics.processed.get(), node.metrics.dropped("replay")));
+    let page = Exporter::new(&node.metrics).render(Instant::now());
+    for histogram in ["hop_delay", "hop_late", "unwrap"] {
+        assert!(page.contains(&format!("betanet_{histogram}_seconds_count {packets}\n")), "{page}");
+    }
+
     // All of it again is replays; a packet that is new comes through.
     for sent in &third {
         node.source.push([&sent.packet], Instant::now());
@@ -179,6 +224,54 @@ async fn packets_serve_their_delay_and_cost_no_allocation() {
     node.pass(&fresh[..1], &mut out).await;
     tokio::time::sleep(Duration::from_millis(10 * MEAN_MS)).await;
     assert!(node.released.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn each_way_in_which_a_packet_is_wrong_moves_its_counter() {
+    let _alone = ALONE.lock().await;
+    let mut node = Node::start_for(2);
+    let geometry = Geometry::NATIVE;
+    let (good, other) = (node.last(), node.last());
+    let alter = |at: usize, with: &[u8]| {
+        let mut packet = good;
+        packet[at..at + with.len()].copy_from_slice(with);
+        packet
+    };
+    let alpha = geometry.alpha().start;
+    for (packet, reason) in [
+        (alter(0, &[9]), "unknown_version"),
+        (alter(1, &[2]), "bad_parity"),
+        (alter(1, &[1 - NOW.parity()]), "no_beacon"),
+        (alter(alpha, &[0xff; 32]), "bad_alpha"),
+        (alter(alpha, &[0; 32]), "weak_secret"),
+        (alter(geometry.gamma().start, &[0; 16]), "bad_mac"),
+        (with_unknown_command(&node.secret, other), "bad_command"),
+    ] {
+        node.refuses(&packet, reason).await;
+    }
+    // The header is good, as that with the unknown command was, so its tag is remembered.
+    let spoilt = alter(PACKET_LEN - 9, &[0; 9]);
+    node.refuses(&spoilt, "bad_payload").await;
+    node.refuses(&good, "replay").await;
+    assert_eq!((2, 2), node.packet_keys.replay_load());
+    node.refuses(&node.last(), "replay_cache_full").await;
+    node.packet_keys.forget(None).erase();
+    node.refuses(&good, "no_key").await;
+}
+
+/// The packet as if its maker had written a command that does not exist.
+fn with_unknown_command(secret: &SecretKey, mut packet: [u8; PACKET_LEN]) -> [u8; PACKET_LEN] {
+    let geometry = Geometry::NATIVE;
+    let alpha: [u8; 32] = packet[geometry.alpha()].try_into().unwrap();
+    let keys = Native::derive(&x25519(&secret.to_bytes(), &alpha));
+    // What a stream adds, it takes off: the first byte of the block, another kind in its place, and the MAC over it.
+    Native::stream(&keys).apply_keystream(&mut packet[geometry.beta()]);
+    packet[geometry.beta().start] = 0x80;
+    Native::stream(&keys).apply_keystream(&mut packet[geometry.beta()]);
+    let (header, _) = packet.split_at_mut(geometry.header_len);
+    let (before, beta) = header.split_at_mut(geometry.beta().start);
+    Native::mac(&keys, &before[..2], &alpha, beta).write(&mut before[geometry.gamma()]);
+    packet
 }
 
 /// INV-LINK-47

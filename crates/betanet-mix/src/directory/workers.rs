@@ -80,6 +80,12 @@ impl Workers {
         (self.revision, self.known.values().map(|entry| entry.descriptor.signed().clone()).collect())
     }
 
+    /// Descriptors that have not run out at `now_ms`.
+    #[must_use]
+    pub fn live(&self, now_ms: u64) -> usize {
+        self.known.values().filter(|entry| entry.descriptor.expires_ms > now_ms).count()
+    }
+
     /// Takes a descriptor that `edge` passes on; returns the revision of the list with it.
     ///
     /// # Errors

@@ -141,6 +141,7 @@ impl World {
             one_operator: true,
             listen: ([127, 0, 0, 1], 0).into(),
             announce: None,
+            http: None,
         };
         let signer = SigningKey::from_bytes(&[7; 32]);
         let constants = config.constants(&Saved::default()).unwrap();

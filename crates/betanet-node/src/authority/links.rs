@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use betanet_mix::allowance::Asker;
@@ -11,6 +10,7 @@ use betanet_mix::places::origin;
 use betanet_sphinx::NodeId;
 
 use super::Shared;
+use super::metrics::{Counts, Refused};
 use crate::allowances::SharedAllowances;
 use crate::bind::AcceptTrouble;
 use crate::control::{Given, Op, Outcome, Request, announcement};
@@ -70,7 +70,6 @@ struct Room {
     /// Links of nodes: those that a consensus lists, or that have brought a descriptor.
     nodes: Places<NodeId>,
     limits: Limits,
-    turned_away: TurnedAway,
 }
 
 impl Room {
@@ -84,66 +83,40 @@ impl Room {
             strangers: Newcomers::new(strangers, share(strangers)),
             nodes: Places::new(limits.links / 2, OF_ONE_NODE),
             limits,
-            turned_away: TurnedAway::default(),
-        }
-    }
-}
-
-/// Why a link had to go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Why {
-    /// It gave way, or found all places of nodes taken.
-    NoPlace,
-    /// Its address made too many connections.
-    TooMany,
-    /// No key was shown, or not in time.
-    Handshake,
-    /// Nothing was asked for, first of all or for long.
-    Idle,
-    /// The protocol was broken.
-    Malformed,
-    /// An answer was not read.
-    SlowReader,
-}
-
-/// How many links had to go, by reason.
-#[derive(Debug, Default)]
-struct TurnedAway {
-    no_place: AtomicU64,
-    too_many: AtomicU64,
-    handshake: AtomicU64,
-    idle: AtomicU64,
-    malformed: AtomicU64,
-    slow_reader: AtomicU64,
-}
-
-impl TurnedAway {
-    const fn of(&self, why: Why) -> &AtomicU64 {
-        match why {
-            Why::NoPlace => &self.no_place,
-            Why::TooMany => &self.too_many,
-            Why::Handshake => &self.handshake,
-            Why::Idle => &self.idle,
-            Why::Malformed => &self.malformed,
-            Why::SlowReader => &self.slow_reader,
         }
     }
 
-    /// Says it now and then, in one line.
-    async fn report(&self) {
-        let mut rounds = tokio::time::interval(SAY_EVERY);
-        let mut said = [0; 6];
-        loop {
-            rounds.tick().await;
-            let all = [Why::NoPlace, Why::TooMany, Why::Handshake, Why::Idle, Why::Malformed, Why::SlowReader]
-                .map(|why| self.of(why).load(Ordering::Relaxed));
-            let before = std::mem::replace(&mut said, all).into_iter();
-            let mut more = all.into_iter().zip(before).map(|(links, before)| links - before);
-            let [no_place, too_many, handshake, idle, malformed, slow_reader] =
-                std::array::from_fn(|_| more.next().unwrap_or(0));
-            if no_place + too_many + handshake + idle + malformed + slow_reader > 0 {
-                tracing::warn!(no_place, too_many, handshake, idle, malformed, slow_reader, "links.turned_away");
-            }
+    /// Whether a stranger's connection is looked at.
+    fn admits(&self, ip: IpAddr, counts: &Counts) -> bool {
+        let admitted = self.gate.admits(ip);
+        if !admitted {
+            counts.refuse(Refused::TooManyConnections);
+        }
+        admitted
+    }
+}
+
+/// Says now and then, in one line, how many links had to go.
+async fn report(counts: &Counts) {
+    let mut rounds = tokio::time::interval(SAY_EVERY);
+    let mut said = [0; 6];
+    loop {
+        rounds.tick().await;
+        let all = [
+            Refused::NoPlace,
+            Refused::TooManyConnections,
+            Refused::Handshake,
+            Refused::Idle,
+            Refused::Malformed,
+            Refused::SlowReader,
+        ]
+        .map(|why| counts.refused(why));
+        let before = std::mem::replace(&mut said, all).into_iter();
+        let mut more = all.into_iter().zip(before).map(|(links, before)| links - before);
+        let [no_place, too_many, handshake, idle, malformed, slow_reader] =
+            std::array::from_fn(|_| more.next().unwrap_or(0));
+        if no_place + too_many + handshake + idle + malformed + slow_reader > 0 {
+            tracing::warn!(no_place, too_many, handshake, idle, malformed, slow_reader, "links.turned_away");
         }
     }
 }
@@ -187,8 +160,7 @@ async fn serve_within(room: &Arc<Room>, listener: &Listener, shared: &Arc<Shared
             };
             let ip = accepted.ip();
             let is_neighbour = room.gate.is_neighbour(ip, &shared.consensuses.borrow(), shared.time.now_ms());
-            if !is_neighbour && !room.gate.admits(ip) {
-                room.turned_away.of(Why::TooMany).fetch_add(1, Ordering::Relaxed);
+            if !is_neighbour && !room.admits(ip, &shared.counts) {
                 continue;
             }
             let lot = room.gate.lot(is_neighbour);
@@ -199,21 +171,21 @@ async fn serve_within(room: &Arc<Room>, listener: &Listener, shared: &Arc<Shared
     };
     tokio::select! {
         () = accept => {}
-        () = room.turned_away.report() => {}
+        () = report(&shared.counts) => {}
     }
 }
 
 async fn one(shared: Arc<Shared>, room: Arc<Room>, accepted: Accepted, newcomer: Newcomer) {
     if let Err(why) = serve_one(&shared, &room, accepted, newcomer).await {
-        room.turned_away.of(why).fetch_add(1, Ordering::Relaxed);
+        shared.counts.refuse(why);
     }
 }
 
-async fn serve_one(shared: &Shared, room: &Room, accepted: Accepted, mut newcomer: Newcomer) -> Result<(), Why> {
+async fn serve_one(shared: &Shared, room: &Room, accepted: Accepted, mut newcomer: Newcomer) -> Result<(), Refused> {
     let ip = accepted.ip();
     let (peer, sender, reader) = tokio::select! {
         arrival = shared.arrive(accepted, room.limits.first_request) => arrival?,
-        () = newcomer.gives_way() => return Err(Why::NoPlace),
+        () = newcomer.gives_way() => return Err(Refused::NoPlace),
     };
     drop(newcomer);
     let mut talk = pin!(shared.talk(Peer { id: peer, ip }, sender, reader, room.limits.idle));
@@ -224,12 +196,12 @@ async fn serve_one(shared: &Shared, room: &Room, accepted: Accepted, mut newcome
             () = shared.lists(peer) => {}
             () = stranger.gives_way() => {
                 if !shared.knows(peer).await {
-                    return Err(Why::NoPlace);
+                    return Err(Refused::NoPlace);
                 }
             }
         }
     }
-    let _place = room.nodes.take(Some(peer)).ok_or(Why::NoPlace)?;
+    let _place = room.nodes.take(Some(peer)).ok_or(Refused::NoPlace)?;
     room.gate.note(peer, ip, &shared.consensuses.borrow(), shared.time.now_ms());
     talk.await
 }
@@ -248,23 +220,23 @@ impl Peer {
 }
 
 /// Why the link of a peer that sent this had to go; nothing if it ended by itself.
-fn broken(err: &LinkError) -> Result<(), Why> {
+fn broken(err: &LinkError) -> Result<(), Refused> {
     match err {
-        LinkError::Malformed(_) | LinkError::Message | LinkError::Idle => Err(Why::Malformed),
-        LinkError::Silent => Err(Why::Idle),
+        LinkError::Malformed(_) | LinkError::Message | LinkError::Idle => Err(Refused::Malformed),
+        LinkError::Silent => Err(Refused::Idle),
         _ => Ok(()),
     }
 }
 
 impl Shared {
     /// Brings a link as far as it takes to know whether it is worth a place.
-    async fn arrive(&self, accepted: Accepted, first: Duration) -> Result<(NodeId, LinkSender, LinkReader), Why> {
-        let (key, sender, mut reader) = accepted.handshake(QUEUE).await.map_err(|_| Why::Handshake)?;
+    async fn arrive(&self, accepted: Accepted, first: Duration) -> Result<(NodeId, LinkSender, LinkReader), Refused> {
+        let (key, sender, mut reader) = accepted.handshake(QUEUE).await.map_err(|_| Refused::Handshake)?;
         let peer = NodeId::from(key);
         if !self.knows(peer).await {
-            let arrived = tokio::time::timeout(first, reader.arrived()).await.map_err(|_| Why::Idle)?;
+            let arrived = tokio::time::timeout(first, reader.arrived()).await.map_err(|_| Refused::Idle)?;
             // One that closes before it has asked is no better than one that does not ask.
-            arrived.map_err(|err| broken(&err).err().unwrap_or(Why::Idle))?;
+            arrived.map_err(|err| broken(&err).err().unwrap_or(Refused::Idle))?;
         }
         Ok((peer, sender, reader))
     }
@@ -291,7 +263,13 @@ impl Shared {
         }
     }
 
-    async fn talk(&self, peer: Peer, sender: LinkSender, mut reader: LinkReader, idle: Duration) -> Result<(), Why> {
+    async fn talk(
+        &self,
+        peer: Peer,
+        sender: LinkSender,
+        mut reader: LinkReader,
+        idle: Duration,
+    ) -> Result<(), Refused> {
         let mut consensuses = self.consensuses.subscribe();
         let mut sent = Vec::new();
         let mut follows = false;
@@ -305,7 +283,7 @@ impl Shared {
                         idle_frames += 1;
                         continue;
                     }
-                    Ok(_) => return Err(Why::Malformed),
+                    Ok(_) => return Err(Refused::Malformed),
                     Err(err) => return broken(&err),
                 },
                 changed = consensuses.changed(), if follows => {
@@ -317,17 +295,17 @@ impl Shared {
                     sent = current.hashes();
                     if !documents.is_empty() {
                         let announced = sender.send_control(|| Ok(announcement(&documents, &self.stock)));
-                        announced.await.map_err(|_| Why::SlowReader)?;
+                        announced.await.map_err(|_| Refused::SlowReader)?;
                     }
                     continue;
                 }
-                () = &mut asked => return Err(Why::Idle),
-                () = sender.closed() => return Err(Why::SlowReader),
+                () = &mut asked => return Err(Refused::Idle),
+                () = sender.closed() => return Err(Refused::SlowReader),
             };
             if !self.consensuses.borrow().lists(peer.id, self.time.now_ms()) && !self.left.requests.take(peer.asker()) {
                 tokio::time::sleep(WAIT).await;
             }
-            let Request { id, op } = Received::message(&message).map_err(|_| Why::Malformed)?;
+            let Request { id, op } = Received::message(&message).map_err(|_| Refused::Malformed)?;
             let given = match op {
                 Op::GetConsensus { have, follow } => {
                     follows |= follow;
@@ -336,11 +314,12 @@ impl Shared {
                     Given::Consensus(current.news(&have, self.time.now_ms()))
                 }
                 Op::PutWorker { .. } | Op::PutDescriptor { .. } if !self.may_bring(peer).await => {
+                    self.counts.refuse(Refused::TooManyDescriptors);
                     Outcome::Refused { reason: "too many descriptors; try again later".to_owned() }.into()
                 }
                 op => self.answer(peer.id, op).await,
             };
-            sender.send_control(|| given.reply(id, &self.stock)).await.map_err(|_| Why::SlowReader)?;
+            sender.send_control(|| given.reply(id, &self.stock)).await.map_err(|_| Refused::SlowReader)?;
             asked.as_mut().reset(tokio::time::Instant::now() + idle);
             idle_frames = 0;
         }

@@ -28,6 +28,7 @@ pub(super) fn config(dir: PathBuf) -> AuthorityConfig {
         one_operator: true,
         listen: ([127, 0, 0, 1], 0).into(),
         announce: None,
+        http: None,
     }
 }
 
@@ -188,6 +189,9 @@ async fn the_authority_looks_where_a_node_says_that_it_is() {
     assert_eq!(vec![Endpoint { id: node_id_of(&node), address: there }], running.net().edges);
     let readable = running.folder.path().join(NET_FILE).metadata().unwrap().permissions().mode() & 0o777;
     assert_eq!(0o644, readable, "it is for everybody on the machine");
+    let counts = &running.authority.shared.counts;
+    let refused = [Refused::Descriptor, Refused::Unreachable].map(|why| counts.refused(why));
+    assert_eq!(([2, 2], 1), (refused, counts.descriptors.get()));
     // The file is enough to find the authority, and says that there are several operators.
     assert!(!running.net().one_operator);
 }

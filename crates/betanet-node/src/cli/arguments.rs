@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use betanet_mix::view::{LinkAddress, Role, TokenId};
-use clap::{Args, Parser, Subcommand};
+use clap::builder::FalseyValueParser;
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 const EXAMPLES: &str = "\
 Try it:
@@ -38,6 +39,10 @@ pub(super) enum Command {
     /// The network file (net.json).
     #[command(subcommand)]
     Net(NetCommand),
+    /// Ask a node or an authority on this machine whether it is well: exit code 0, or 1 and a line that says why not.
+    Health(HealthArguments),
+    /// List the metrics that a node or an authority exports, in the format of Prometheus.
+    Metrics(MetricsArguments),
     /// Show the address under which a client is reached (made on first use).
     Address(ClientArguments),
     /// Send a message; returns once it is on disk at the recipient's edge.
@@ -65,7 +70,8 @@ impl Command {
     pub(super) const fn json(&self) -> bool {
         match self {
             Self::Authority(AuthorityCommand::Tokens(arguments)) => arguments.json,
-            Self::Node(_) | Self::Authority(_) => false,
+            Self::Node(_) | Self::Authority(_) | Self::Metrics(_) => false,
+            Self::Health(arguments) => arguments.json,
             Self::Net(NetCommand::Show(arguments)) => arguments.json,
             Self::Localnet(LocalnetCommand::Run(arguments)) => arguments.json,
             Self::Localnet(LocalnetCommand::Status(arguments)) => arguments.json,
@@ -132,26 +138,26 @@ pub(super) struct ServiceArguments {
 #[derive(Args, Debug)]
 pub(super) struct NodeArguments {
     /// State folder: identity, packet keys, replay logs, mailboxes.
-    #[arg(long)]
+    #[arg(long, env = "NODE_DIR")]
     pub(super) dir: PathBuf,
     /// The network's bootstrap file.
-    #[arg(long, default_value = "net.json")]
+    #[arg(long, env = "NODE_BOOTSTRAP", default_value = "net.json")]
     pub(super) bootstrap: PathBuf,
     /// entry and exit nodes serve clients, middle nodes mix in between.
     #[arg(long, env = "NODE_TYPE", default_value = "middle", value_parser = role)]
     pub(super) role: Role,
     /// The admission token that the authority's owner gave out; a network on one machine needs none.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, env = "NODE_TOKEN_FILE", value_name = "FILE")]
     pub(super) token: Option<PathBuf>,
     /// Address and port to listen on for links; port 0 takes a free one and keeps it
     /// [default: 127.0.0.1 with the link port].
-    #[arg(long, value_name = "ADDR:PORT", value_parser = socket)]
+    #[arg(long, env = "NODE_LISTEN", value_name = "ADDR:PORT", value_parser = socket)]
     pub(super) listen: Option<SocketAddr>,
     /// Where others reach the links, if that is not where they listen: an address or a name, and a port.
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, env = "NODE_ANNOUNCE", value_name = "HOST:PORT")]
     pub(super) announce: Option<LinkAddress>,
     /// Address for /health and /metrics. Counters help whoever watches the traffic: leave it on loopback.
-    #[arg(long, default_value = "127.0.0.1")]
+    #[arg(long, env = "NODE_HTTP_IP", default_value = "127.0.0.1")]
     pub(super) http_ip: IpAddr,
     /// Port for /health and /metrics; 0 takes a free one and keeps it.
     #[arg(long, env = "NODE_PORT", default_value_t = 9001)]
@@ -178,7 +184,7 @@ pub(super) struct NodeArguments {
     #[arg(long, env = "TARGET_THROUGHPUT", default_value_t = 25_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub(super) target_throughput: u32,
     /// Export exact counters. For debugging: they help whoever watches the traffic.
-    #[arg(long)]
+    #[arg(long, env = "NODE_EXACT_METRICS", value_parser = FalseyValueParser::new())]
     pub(super) exact_metrics: bool,
     #[command(flatten)]
     pub(super) service: ServiceArguments,
@@ -187,36 +193,70 @@ pub(super) struct NodeArguments {
 #[derive(Args, Debug)]
 pub(super) struct AuthorityArguments {
     /// State folder: key, descriptors, consensuses.
-    #[arg(long)]
+    #[arg(long, env = "AUTHORITY_DIR")]
     pub(super) dir: PathBuf,
     /// Where net.json is written, for who may not see the state folder [default: net.json in the state folder].
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, env = "AUTHORITY_NET_FILE", value_name = "FILE")]
     pub(super) net_file: Option<PathBuf>,
     /// The network's name.
-    #[arg(long)]
+    #[arg(long, env = "AUTHORITY_NETWORK")]
     pub(super) network: String,
     /// Nodes that the first consensus waits for.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, env = "AUTHORITY_EXPECT", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     pub(super) expect: u16,
     /// How long an epoch lasts: packet keys change with it. Fixed for good by the first start
     /// [default for a new network: 600s].
-    #[arg(long, value_parser = duration)]
+    #[arg(long, env = "AUTHORITY_EPOCH", value_parser = duration)]
     pub(super) epoch: Option<Duration>,
     /// Mean delay of a packet at each hop; changes with the next epoch
     /// [default: as before, for a new network 15ms].
-    #[arg(long, value_parser = duration)]
+    #[arg(long, env = "AUTHORITY_MEAN_DELAY", value_parser = duration)]
     pub(super) mean_delay: Option<Duration>,
     /// One party runs all nodes, so there is no anonymity against it.
-    #[arg(long)]
+    #[arg(long, env = "AUTHORITY_ONE_OPERATOR", value_parser = FalseyValueParser::new())]
     pub(super) one_operator: bool,
     /// Address and port to listen on for links; port 0 takes a free one and keeps it.
-    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:0", value_parser = socket)]
+    #[arg(long, env = "AUTHORITY_LISTEN", value_name = "ADDR:PORT", default_value = "127.0.0.1:0", value_parser = socket)]
     pub(super) listen: SocketAddr,
     /// Where others reach the links, if that is not where they listen: an address or a name, and a port.
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, env = "AUTHORITY_ANNOUNCE", value_name = "HOST:PORT")]
     pub(super) announce: Option<LinkAddress>,
+    /// Address for /health and /metrics.
+    #[arg(long, env = "AUTHORITY_HTTP_IP", default_value = "127.0.0.1")]
+    pub(super) http_ip: IpAddr,
+    /// Port for /health and /metrics; 0 takes a free one and keeps it [default: neither is served].
+    #[arg(long, env = "AUTHORITY_HTTP_PORT")]
+    pub(super) http_port: Option<u16>,
     #[command(flatten)]
     pub(super) service: ServiceArguments,
+}
+
+/// Whose metrics.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Of {
+    /// A mix node.
+    Node,
+    /// A directory authority.
+    Authority,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct MetricsArguments {
+    /// Whose.
+    pub(super) of: Of,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct HealthArguments {
+    /// The port where it answers /health.
+    #[arg(long, env = "NODE_PORT", default_value_t = 9001)]
+    pub(super) port: u16,
+    /// The address where it answers.
+    #[arg(long, default_value = "127.0.0.1")]
+    pub(super) host: IpAddr,
+    /// Answer as one line of JSON.
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[derive(Args, Debug)]
@@ -438,9 +478,37 @@ mod tests {
 
     use super::*;
 
+    /// What the nodes of a local network take over from its environment, and a port that they are always told.
+    const SIZES: [&str; 7] = [
+        "BATCH_SIZE",
+        "LINK_PORT",
+        "MAX_QUEUE_DEPTH",
+        "PACKETS_PER_CLIENT",
+        "PIPELINE_WORKERS",
+        "POOL_SIZE",
+        "TARGET_THROUGHPUT",
+    ];
+
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn settings_of_one_process_are_not_those_of_a_whole_network() {
+        for (command, prefix) in [(["node"].as_slice(), "NODE_"), (&["authority", "run"], "AUTHORITY_")] {
+            let mut found = Cli::command();
+            for word in command {
+                found = found.find_subcommand(word).unwrap().clone();
+            }
+            let own: Vec<_> = found
+                .get_arguments()
+                .filter_map(|argument| argument.get_env()?.to_str())
+                .filter(|name| !SIZES.contains(name))
+                .collect();
+            assert!(own.len() >= 9, "{own:?}");
+            assert!(own.iter().all(|name| name.starts_with(prefix)), "{own:?}");
+        }
     }
 
     #[test]

@@ -118,6 +118,7 @@ pub(super) async fn authority(arguments: AuthorityArguments) -> Result<(), Failu
         one_operator: arguments.one_operator,
         listen: arguments.listen,
         announce: arguments.announce,
+        http: arguments.http_port.map(|port| SocketAddr::new(arguments.http_ip, port)),
     };
     Ok(authority::run(config, shutdown).await?)
 }

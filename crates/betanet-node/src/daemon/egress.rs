@@ -209,18 +209,7 @@ mod tests {
     use ed25519_dalek::SigningKey;
 
     use super::*;
-    use crate::daemon::metrics::Exporter;
     use crate::link::LinkTimeouts;
-
-    fn count(metrics: &Arc<Metrics>, series: &str) -> u64 {
-        let page = Exporter::new(metrics).render(Instant::now());
-        let line = page.lines().find_map(|line| line.strip_prefix(series)).unwrap();
-        line.trim().parse().unwrap()
-    }
-
-    const CLOSED: &str = "betanet_packets_dropped_total{reason=\"link_closed\"}";
-    const DOWN: &str = "betanet_packets_dropped_total{reason=\"link_down\"}";
-    const FORWARDED: &str = "betanet_packets_forwarded_total";
 
     #[tokio::test]
     async fn what_waits_for_a_node_that_left_is_counted_as_lost() {
@@ -241,17 +230,31 @@ mod tests {
         };
         // No consensus lists the node, so its task ends.
         peer.run().await;
-        assert_eq!(2, count(&metrics, CLOSED));
+        assert_eq!(2, metrics.dropped("link_closed"));
         egress.send(id, &[0; PACKET_LEN]);
-        assert_eq!((3, 0), (count(&metrics, CLOSED), count(&metrics, FORWARDED)));
+        assert_eq!((3, 0), (metrics.dropped("link_closed"), metrics.forwarded.get()));
+    }
+
+    #[tokio::test]
+    async fn packets_for_nobody_and_for_a_full_queue_are_counted_as_lost() {
+        let metrics = Arc::new(Metrics::new(true));
+        let egress = Egress::new(NetworkClock::from_wall(), Arc::clone(&metrics));
+        let [listed, other] = [1, 2].map(|n| NodeId::from([n; 32]));
+        let (sender, _queue) = mpsc::channel(2);
+        lock(&egress.peers).insert(listed, sender);
+        for to in [other, listed, listed, listed] {
+            egress.send(to, &[0; PACKET_LEN]);
+        }
+        assert_eq!((1, 1), (metrics.dropped("unknown_next"), metrics.dropped("egress_full")));
     }
 
     #[test]
     fn packets_are_forwarded_when_their_link_has_them_and_lost_otherwise() {
         let metrics = Arc::new(Metrics::new(true));
         Passing { packets: 3, metrics: &metrics }.arrived();
-        assert_eq!((0, 3), (count(&metrics, DOWN), count(&metrics, FORWARDED)));
+        assert_eq!((0, 3), (metrics.dropped("link_down"), metrics.forwarded.get()));
+        assert_eq!(3 * u64::try_from(FRAME_LEN).unwrap(), metrics.bytes_out.get());
         drop(Passing { packets: 2, metrics: &metrics });
-        assert_eq!((2, 3), (count(&metrics, DOWN), count(&metrics, FORWARDED)));
+        assert_eq!((2, 3), (metrics.dropped("link_down"), metrics.forwarded.get()));
     }
 }

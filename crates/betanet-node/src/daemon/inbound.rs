@@ -60,6 +60,8 @@ struct Limits {
     nodes: usize,
     /// Links of one node. It needs one, and another while the first is not known to be dead.
     of_one_node: usize,
+    /// How long an unknown key may wait at a middle node for the consensus that lists it.
+    membership: Duration,
     /// A client that is not attached and says nothing for one to two times this long has to go; one that is, after four to
     /// five times.
     idle: Duration,
@@ -75,6 +77,7 @@ impl Limits {
             share: 4,
             nodes: links / 4,
             of_one_node: 4,
+            membership: MEMBERSHIP_PATIENCE,
             idle: Duration::from_mins(1),
         }
     }
@@ -88,6 +91,7 @@ struct Room {
     publications: Publications,
     clients: Places<IpAddr>,
     nodes: Places<NodeId>,
+    membership: Duration,
     idle: Duration,
 }
 
@@ -98,6 +102,7 @@ impl Room {
             publications: Publications::default(),
             clients: Places::new(limits.clients, limits.clients / limits.share),
             nodes: Places::new(limits.nodes, limits.of_one_node),
+            membership: limits.membership,
             idle: limits.idle,
         }
     }
@@ -183,7 +188,7 @@ impl Inbound {
     async fn one(self, accepted: Accepted, mut newcomer: Newcomer, room: Arc<Room>) {
         let ip = accepted.ip();
         let arrival = tokio::select! {
-            arrival = self.arrive(accepted, room.idle) => arrival,
+            arrival = self.arrive(accepted, &room) => arrival,
             () = newcomer.gives_way() => Err(Some("too_many_newcomers")),
         };
         let (key, sender, mut reader) = match arrival {
@@ -207,6 +212,7 @@ impl Inbound {
                 self.metrics.drop_one("too_many_clients");
                 return;
             };
+            let _counted = self.metrics.client_links.enter();
             let Some(source) = self.ingress.client(ip, key) else {
                 return;
             };
@@ -226,6 +232,7 @@ impl Inbound {
             self.metrics.drop_one("too_many_node_links");
             return;
         };
+        let _counted = self.metrics.node_links.enter();
         room.gate.note(id, ip, &self.consensuses.borrow(), self.time.now_ms());
         let ended = self.serve_node(id, reader).await;
         self.count(&ended);
@@ -235,7 +242,7 @@ impl Inbound {
     async fn arrive(
         &self,
         accepted: Accepted,
-        idle: Duration,
+        room: &Room,
     ) -> Result<([u8; 32], LinkSender, LinkReader), Option<&'static str>> {
         let (key, sender, mut reader) = accepted.handshake(CLIENT_QUEUE).await.map_err(|err| match err {
             HandshakeError::Timeout => Some("handshake_timeout"),
@@ -247,13 +254,13 @@ impl Inbound {
         let listed =
             async { consensuses.wait_for(|consensuses| consensuses.lists(id, self.time.now_ms())).await.is_ok() };
         if self.edge.is_none() {
-            let listed = tokio::time::timeout(MEMBERSHIP_PATIENCE, listed).await;
+            let listed = tokio::time::timeout(room.membership, listed).await;
             return if listed.unwrap_or(false) { Ok((key, sender, reader)) } else { Err(Some("unknown_peer")) };
         }
         tokio::select! {
             _ = listed => {}
             arrived = reader.arrived() => arrived.map_err(|err| broken(&err))?,
-            () = tokio::time::sleep(idle) => return Err(Some("idle_client")),
+            () = tokio::time::sleep(room.idle) => return Err(Some("idle_client")),
         }
         Ok((key, sender, reader))
     }

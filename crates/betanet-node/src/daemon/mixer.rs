@@ -138,6 +138,14 @@ impl Ingress {
         self.0.parties.left(packets, late);
     }
 
+    /// Refreshes the gauges of the packets that are in the node.
+    pub fn update_levels(&self) {
+        let Door { arrivals, pool, metrics, .. } = &*self.0;
+        metrics.ingress_depth.set(arrivals.waiting());
+        metrics.pool_free.set(pool.free());
+        metrics.pool_taken.set(pool.taken());
+    }
+
     fn source(&self, party: Arc<Party>) -> Source {
         Source { ingress: self.clone(), party }
     }
@@ -216,6 +224,7 @@ impl Mixer {
     /// A path that takes packets and does not work on them yet; `looks` are those of the thread that brings them.
     #[must_use]
     pub fn new(config: MixerConfig, looks: Arc<Looks>, metrics: &Arc<Metrics>) -> Self {
+        metrics.queue_capacity.set(config.depth);
         let arrivals = Arc::new(Arrivals::new(config.depth, config.workers));
         let ingress = Ingress(Arc::new(Door {
             parties: Parties::new(Arc::clone(&arrivals), config.client_rate),
@@ -258,3 +267,6 @@ impl Drop for Mixer {
         self.ingress.0.arrivals.end();
     }
 }
+
+#[cfg(test)]
+mod tests;

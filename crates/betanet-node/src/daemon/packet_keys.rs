@@ -350,6 +350,18 @@ impl PacketKeys {
         (lock(&self.keys).held(), self.capacity)
     }
 
+    /// Bytes of memory that the entries take.
+    #[must_use]
+    pub fn replay_memory(&self) -> usize {
+        lock(&self.keys).caches.values().map(ReplayCache::memory_bytes).sum()
+    }
+
+    /// The newest epoch that there is a key for; none while no key is on disk.
+    #[must_use]
+    pub fn newest(&self) -> Option<Epoch> {
+        self.public_keys().into_keys().next_back()
+    }
+
     fn remove_logs(&self) {
         let Ok(entries) = std::fs::read_dir(&self.dir) else {
             return;

@@ -8,9 +8,10 @@ use betanet_mix::directory::Consensuses;
 use tokio::sync::watch;
 
 use super::NodeRecord;
-use super::metrics::{Exporter, Metrics};
+use super::metrics::Metrics;
 use crate::clock::NetworkClock;
 use crate::http::{self, Response};
+use crate::metrics::Exporter;
 use crate::process::http_places;
 
 /// Answers `/health` and `/metrics`.
@@ -54,11 +55,7 @@ pub(super) fn serve(
             });
             Some(Response::json(if healthy { 200 } else { 503 }, &body))
         }
-        "/metrics" => Some(Response {
-            status: 200,
-            content_type: "application/openmetrics-text; version=1.0.0; charset=utf-8",
-            body: exporter.render(Instant::now()),
-        }),
+        "/metrics" => Some(exporter.answer(Instant::now())),
         _ => None,
     };
     tokio::spawn(http::serve(listener, http_places(), answer, crowded));

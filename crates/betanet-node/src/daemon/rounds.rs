@@ -12,6 +12,7 @@ use super::authority_link::Described;
 use super::edge::Edge;
 use super::egress::Egress;
 use super::keeper::Keeper;
+use super::mixer::Ingress;
 use super::{DaemonError, Node};
 use crate::state::note_trouble;
 use crate::sync::lock;
@@ -27,6 +28,7 @@ pub(super) struct Rounds<'a> {
     node: &'a Node,
     keeper: Keeper,
     egress: Egress,
+    ingress: Ingress,
     edge: Option<Arc<Edge>>,
     descriptor: watch::Sender<Described>,
     /// Those in the descriptor.
@@ -45,11 +47,13 @@ impl<'a> Rounds<'a> {
         node: &'a Node,
         keeper: Keeper,
         egress: Egress,
+        ingress: Ingress,
         edge: Option<Arc<Edge>>,
         moves: u64,
     ) -> Result<Self, DaemonError> {
         let (descriptor, proofs) = (watch::Sender::default(), revealed(&keeper));
-        let mut rounds = Self { node, keeper, egress, edge, descriptor, proofs, moves, issued_ms: 0, trouble: None };
+        let mut rounds =
+            Self { node, keeper, egress, ingress, edge, descriptor, proofs, moves, issued_ms: 0, trouble: None };
         rounds.describe()?;
         Ok(rounds)
     }
@@ -104,13 +108,21 @@ impl<'a> Rounds<'a> {
     /// Refreshes the gauges, and says whether the node is well.
     fn look(&self) {
         let Node { metrics, consensuses, time, record, .. } = self.node;
-        let (current, (entries, capacity)) = {
-            let epochs = &self.keeper.packet_keys;
-            (epochs.current(), epochs.replay_load())
-        };
-        metrics.epoch.store(current.0, Ordering::Relaxed);
+        let keys = &self.keeper.packet_keys;
+        let (current, (entries, capacity)) = (keys.current(), keys.replay_load());
+        metrics.epoch.store(current.0);
         metrics.replay_entries.set(entries);
         metrics.replay_capacity.set(capacity);
+        metrics.replay_memory.set(keys.replay_memory());
+        metrics.key_not_after_ms.store(keys.newest().map_or(0, |newest| self.keeper.clock.end_of_key(newest)));
+        let until = consensuses.borrow().newest().map(|view| {
+            let consensus = view.consensus();
+            (consensus.fresh_until_ms, consensus.valid_until_ms)
+        });
+        let (fresh_until_ms, valid_until_ms) = until.unwrap_or_default();
+        metrics.fresh_until_ms.store(fresh_until_ms);
+        metrics.valid_until_ms.store(valid_until_ms);
+        self.ingress.update_levels();
         let store_failed = self.edge.as_ref().is_some_and(|edge| {
             edge.update_levels();
             edge.has_failed()
@@ -128,8 +140,7 @@ impl<'a> Rounds<'a> {
             (epochs.public_keys(), epochs.current())
         };
         let mut described = Described { signed: None, moves: self.moves };
-        // The last published key stops being accepted two epochs after this one.
-        let expires_ms = self.keeper.clock.start_of(current.next().next().next());
+        let expires_ms = self.keeper.clock.end_of_key(current.next());
         let issued_ms = date(self.node.time.now_ms(), self.issued_ms, expires_ms);
         if let Some(issued_ms) = issued_ms.filter(|_| !keys.is_empty()) {
             self.issued_ms = issued_ms;
@@ -171,67 +182,124 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
     use std::net::SocketAddr;
+    use std::path::Path;
     use std::sync::Mutex;
 
-    use betanet_mix::epoch::EpochClock;
-    use betanet_mix::view::{Role, node_id_of};
+    use betanet_mix::epoch::{Epoch, EpochClock};
+    use betanet_mix::view::{ConsensusHash, Role, node_id_of};
+    use betanet_sphinx::ReplayTag;
+    use ed25519_dalek::SigningKey;
 
     use super::super::delays::Delays;
+    use super::super::mixer::Mixer;
     use super::super::packet_keys::PacketKeys;
     use super::super::{DaemonConfig, MixerConfig};
     use super::*;
     use crate::clock::boot_id;
-    use crate::fixtures::{NETWORK, key};
+    use crate::fixtures::{NETWORK, consensus, key, sign};
+    use crate::metrics::Level;
     use crate::net::{Endpoint, NetFile};
     use crate::state::write_json;
+
+    /// What a node's rounds need, and the key of the authority that it believes.
+    struct Bench {
+        node: Node,
+        keeper: Keeper,
+        mixer: Mixer,
+        authority: SigningKey,
+    }
+
+    impl Bench {
+        async fn open(folder: &Path) -> Self {
+            let authority = key();
+            let bootstrap = folder.join("net.json");
+            let local = SocketAddr::from(([127, 0, 0, 1], 0));
+            let net = NetFile {
+                network: NETWORK.into(),
+                authority: Endpoint {
+                    id: node_id_of(&authority),
+                    address: SocketAddr::from(([127, 0, 0, 1], 9)).try_into().unwrap(),
+                },
+                edges: Vec::new(),
+                one_operator: true,
+                http: [].into(),
+            };
+            write_json(&bootstrap, &net).unwrap();
+            let config = DaemonConfig {
+                dir: folder.join("node"),
+                bootstrap,
+                role: Role::Middle,
+                token: None,
+                listen: local,
+                announce: None,
+                http: local,
+                exact_metrics: true,
+                mixer: MixerConfig { workers: 1, batch: 8, pool: 8, depth: 64, client_rate: 100 },
+                looks: Arc::default(),
+                target_throughput: 10,
+            };
+            let node = Node::open(config).await.unwrap();
+            let clock = EpochClock::new(20_000, 1_000).unwrap();
+            let now = clock.epoch_at(node.time.now_ms());
+            let packet_keys = PacketKeys::open(&node.state, &boot_id().unwrap(), now, 10).unwrap();
+            let keeper = Keeper {
+                packet_keys: Arc::new(packet_keys),
+                delays: Arc::new(Mutex::new(Delays::open(&node.state).unwrap())),
+                clock,
+                time: node.time.clone(),
+            };
+            let mixer = Mixer::new(node.config.mixer, Arc::default(), &node.metrics);
+            Self { node, keeper, mixer, authority }
+        }
+
+        /// Rounds for keys that were made when the clock had been moved `moves` times.
+        fn rounds(&self, moves: u64) -> Rounds<'_> {
+            let egress = Egress::new(self.node.time.clone(), Arc::clone(&self.node.metrics));
+            Rounds::new(&self.node, self.keeper.clone(), egress, self.mixer.ingress().clone(), None, moves).unwrap()
+        }
+    }
 
     /// INV-LINK-89
     #[tokio::test]
     async fn a_clock_that_jumps_before_its_keys_are_described_costs_a_round() {
         let folder = tempfile::tempdir().unwrap();
-        let bootstrap = folder.path().join("net.json");
-        let local = SocketAddr::from(([127, 0, 0, 1], 0));
-        let net = NetFile {
-            network: NETWORK.into(),
-            authority: Endpoint {
-                id: node_id_of(&key()),
-                address: SocketAddr::from(([127, 0, 0, 1], 9)).try_into().unwrap(),
-            },
-            edges: Vec::new(),
-            one_operator: true,
-            http: [].into(),
-        };
-        write_json(&bootstrap, &net).unwrap();
-        let config = DaemonConfig {
-            dir: folder.path().join("node"),
-            bootstrap,
-            role: Role::Middle,
-            token: None,
-            listen: local,
-            announce: None,
-            http: local,
-            exact_metrics: true,
-            mixer: MixerConfig { workers: 1, batch: 8, pool: 8, depth: 64, client_rate: 100 },
-            looks: Arc::default(),
-            target_throughput: 10,
-        };
-        let node = Node::open(config).await.unwrap();
-        let clock = EpochClock::new(20_000, 1_000).unwrap();
-        let (now_ms, moves) = (node.time.now_ms(), node.time.moves());
-        let packet_keys = PacketKeys::open(&node.state, &boot_id().unwrap(), clock.epoch_at(now_ms), 10).unwrap();
-        let keeper = Keeper {
-            packet_keys: Arc::new(packet_keys),
-            delays: Arc::new(Mutex::new(Delays::open(&node.state).unwrap())),
-            clock,
-            time: node.time.clone(),
-        };
-        let egress = Egress::new(node.time.clone(), Arc::clone(&node.metrics));
-        node.time.set(now_ms + 4 * 20_000);
-        let mut rounds = Rounds::new(&node, keeper, egress, None, moves).unwrap();
+        let bench = Bench::open(folder.path()).await;
+        let time = &bench.node.time;
+        let moves = time.moves();
+        time.set(time.now_ms() + 4 * 20_000);
+        let mut rounds = bench.rounds(moves);
         let published = rounds.descriptor();
         assert!(published.borrow().signed.is_none());
         rounds.round().await.unwrap();
         assert!(published.borrow().signed.is_some());
+    }
+
+    #[tokio::test]
+    async fn a_round_brings_the_gauges_up_to_date() {
+        let folder = tempfile::tempdir().unwrap();
+        let bench = Bench::open(folder.path()).await;
+        let (metrics, consensuses, keys) = (&bench.node.metrics, &bench.node.consensuses, &bench.keeper.packet_keys);
+        let figures = || {
+            let levels = [&metrics.replay_entries, &metrics.fresh_until_ms, &metrics.valid_until_ms];
+            levels.map(Level::get)
+        };
+        let mut rounds = bench.rounds(bench.node.time.moves());
+        rounds.round().await.unwrap();
+        assert_eq!(([0, 0, 0], 0), (figures(), metrics.replay_memory.get()));
+        let epoch = keys.current();
+        let end_ms = bench.keeper.clock.start_of(Epoch(epoch.0 + 3));
+        let shown = [&metrics.epoch, &metrics.replay_capacity, &metrics.key_not_after_ms].map(Level::get);
+        assert_eq!([epoch.0, 10, end_ms], shown);
+
+        keys.check_and_insert(epoch, &ReplayTag::from([1; 16])).unwrap();
+        let signed = sign(consensus(&[], 0, ConsensusHash::default()), &bench.authority);
+        consensuses.send_modify(|held| {
+            assert!(Arc::make_mut(held).accept(&signed, bench.node.time.now_ms()).unwrap());
+        });
+        rounds.round().await.unwrap();
+        let view = Arc::clone(consensuses.borrow().newest().unwrap());
+        assert_eq!([1, view.consensus().fresh_until_ms, view.consensus().valid_until_ms], figures());
+        assert!(metrics.replay_memory.get() > 0);
     }
 
     /// INV-LINK-89

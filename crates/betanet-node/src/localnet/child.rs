@@ -1,6 +1,6 @@
 //! One supervised process.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::OpenOptions;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
@@ -57,6 +57,9 @@ impl Spec {
                 None => command.env_remove(name),
             };
         }
+        for (name, _) in std::env::vars_os().filter(|(name, _)| is_of_one_process(name)) {
+            command.env_remove(name);
+        }
         let mut child = command
             .arg0("betanet")
             .args(&self.arguments)
@@ -73,6 +76,11 @@ impl Spec {
         let lifeline = child.stdin.take();
         Ok(Process { child, _lifeline: lifeline })
     }
+}
+
+/// Whether a variable is a setting of a node or an authority, which a whole network has of its own.
+fn is_of_one_process(name: &OsStr) -> bool {
+    ["NODE_", "AUTHORITY_"].iter().any(|prefix| name.as_encoded_bytes().starts_with(prefix.as_bytes()))
 }
 
 /// The variables that change what the loader does, as a child gets them: what somebody puts in front

@@ -6,7 +6,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::LocalnetError;
+use super::{AUTHORITY, LocalnetError};
+use crate::authority::{self, AuthorityRecord};
 use crate::http;
 use crate::net::{NET_FILE, NetFile};
 use crate::state::read_json;
@@ -53,12 +54,21 @@ pub(super) async fn health(address: SocketAddr) -> Option<Health> {
 pub struct NodeStatus {
     /// Its name.
     pub name: String,
+    /// What it is: entry, middle, exit or authority.
+    pub role: String,
     /// Process id.
     pub pid: Option<u32>,
     /// Where it answers.
     pub http: Option<SocketAddr>,
     /// Its own words; nothing if it does not answer.
     pub health: Option<Health>,
+}
+
+/// Where the authority answers.
+fn authority_http(dir: &Path) -> Option<SocketAddr> {
+    let record: Option<AuthorityRecord> =
+        read_json(&dir.join(AUTHORITY).join(authority::RECORD_FILE), "authority record").ok()?;
+    record?.http_address
 }
 
 /// Looks at a running network.
@@ -71,13 +81,14 @@ pub async fn status(dir: &Path) -> Result<Vec<NodeStatus>, LocalnetError> {
     let net = NetFile::read_again(&dir.join(NET_FILE))?;
     // All at once: those that stand still do not answer.
     let asked = state.children.into_iter().map(|(name, pid)| {
-        let http = net.http.get(&name).copied();
+        let role = name.split('-').next().unwrap_or_default().to_owned();
+        let http = if role == AUTHORITY { authority_http(dir) } else { net.http.get(&name).copied() };
         tokio::spawn(async move {
             let health = match http {
                 Some(address) => health(address).await,
                 None => None,
             };
-            NodeStatus { name, pid: Some(pid), http, health }
+            NodeStatus { name, role, pid: Some(pid), http, health }
         })
     });
     let asked: Vec<_> = asked.collect();

@@ -64,6 +64,11 @@ impl<F> Arrivals<F> {
         lock(&self.state).queue.capacity()
     }
 
+    /// Packets that wait.
+    pub(crate) fn waiting(&self) -> usize {
+        lock(&self.state).queue.len()
+    }
+
     pub(crate) fn join(&self, side: Side) -> SourceId {
         lock(&self.state).queue.join(side)
     }
@@ -105,8 +110,8 @@ impl<F> Arrivals<F> {
         self.end();
     }
 
-    /// Waits for one packet and moves what else is there into `group`, up to `most` in all; `None` when no more will
-    /// come, else how many still wait. `charges` are turns that sources owe, and are applied first.
+    /// Waits for one packet and moves what else is there into `group`, up to `most` in all; `false` when no more will
+    /// come. `charges` are turns that sources owe, and are applied first.
     ///
     /// Where packets come so densely that others are likely to share the lanes soon, it waits for them a little: until
     /// `patience` after the first was received (ADR 7).
@@ -116,7 +121,7 @@ impl<F> Arrivals<F> {
         most: usize,
         patience: Duration,
         charges: &mut Vec<(SourceId, u32)>,
-    ) -> Option<usize> {
+    ) -> bool {
         let mut latest = lock(&self.latest);
         let mut state = lock(&self.state);
         for (id, turns) in charges.drain(..) {
@@ -124,7 +129,7 @@ impl<F> Arrivals<F> {
         }
         while state.queue.is_empty() {
             if state.has_ended {
-                return None;
+                return false;
             }
             state.wanted = 1;
             state = self.came.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -150,7 +155,7 @@ impl<F> Arrivals<F> {
         }
         state.wanted = usize::MAX;
         *latest = group.last().map_or(until, |last| last.received);
-        Some(state.queue.len())
+        true
     }
 }
 

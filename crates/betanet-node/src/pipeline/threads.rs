@@ -20,11 +20,6 @@ pub(crate) trait Stage: Send + 'static {
         Duration::ZERO
     }
 
-    /// Takes note of how many packets still wait to be taken.
-    fn leaves(&mut self, waiting: usize) {
-        let _ = waiting;
-    }
-
     /// Unwraps a group and hands on what comes of it. Leaves it empty, and in `charges` what sources owe for it.
     fn process(&mut self, group: &mut Vec<Arrival<Self::From>>, charges: &mut Vec<(SourceId, u32)>);
 }
@@ -62,8 +57,7 @@ pub(crate) fn start<S: Stage>(
 fn run<S: Stage>(arrivals: &Arrivals<S::From>, mut stage: S, batch: usize) {
     let mut group = Vec::with_capacity(batch);
     let mut charges = Vec::with_capacity(batch);
-    while let Some(waiting) = arrivals.collect(&mut group, batch, stage.patience(), &mut charges) {
-        stage.leaves(waiting);
+    while arrivals.collect(&mut group, batch, stage.patience(), &mut charges) {
         stage.process(&mut group, &mut charges);
     }
 }

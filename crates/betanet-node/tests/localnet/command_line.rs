@@ -1,6 +1,7 @@
 //! The program's words: exit codes, one clear line, JSON.
 
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Output, Stdio};
 
 use betanet_node::state::StateDir;
@@ -48,6 +49,37 @@ fn help_and_version_teach() {
     assert_eq!(format!("betanet {}\n", env!("CARGO_PKG_VERSION")), version);
     assert_eq!(Some(2), run(&["send", "--hops", "9"]).status.code());
     assert_eq!(Some(2), run(&[]).status.code());
+}
+
+#[test]
+fn a_process_that_is_not_well_is_told_from_one_that_is_not_there() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let answers = |status: &str, body: &str| {
+        let (mut asking, _) = listener.accept().unwrap();
+        asking.read_exact(&mut [0; 16]).unwrap();
+        write!(asking, "HTTP/1.1 {status}\r\n\r\n{body}").unwrap();
+    };
+    for (status, body, words) in [
+        (
+            "503 Service Unavailable",
+            r#"{"status":"not_ready","role":"middle","trouble":null}"#,
+            ["middle", "not ready"],
+        ),
+        (
+            "503 Service Unavailable",
+            r#"{"status":"not_ready","role":"entry","trouble":"no network"}"#,
+            ["entry", "no network"],
+        ),
+        ("200 OK", "welcome", ["no node", &port]),
+    ] {
+        std::thread::scope(|scope| {
+            scope.spawn(|| answers(status, body));
+            fails_with(&["health", "--port", &port], &words);
+        });
+    }
+    drop(listener);
+    fails_with(&["health", "--port", &port], &["nothing answers", &port]);
 }
 
 #[test]
@@ -119,6 +151,36 @@ fn what_would_do_nothing_or_cannot_be_is_wrong_usage() {
     }
 }
 
+/// A process that `localnet status` names says the same of itself to `betanet health` and at `/metrics`.
+fn is_shown_by(process: &serde_json::Value) {
+    let http: SocketAddr = process["http"].as_str().unwrap().parse().unwrap();
+    let port = http.port().to_string();
+    let health = run(&["health", "--port", &port, "--json"]);
+    assert_eq!(Some(0), health.status.code(), "{process}: {}", text(&health.stderr));
+    let health: serde_json::Value = serde_json::from_slice(&health.stdout).unwrap();
+    assert_eq!((&process["role"], true), (&health["said"]["role"], process["health"]["healthy"] == true));
+    assert_eq!("ok\n", text(&run(&["health", "--port", &port]).stdout));
+    let is_authority = process["role"] == "authority";
+    let (of, up) =
+        if is_authority { ("authority", "betanet_authority_up 1") } else { ("node", "betanet_health_status 1") };
+    let mut stream = TcpStream::connect(http).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, page) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.contains("\r\ncontent-type: text/plain; version=0.0.4; charset=utf-8\r\n"), "{head}");
+    assert!(page.contains(&format!("\n{up}\n")), "{page}");
+    // What the command lists is what there is, in the same order.
+    let series = |page: &str| -> Vec<String> {
+        page.lines()
+            .map(|line| {
+                line.rsplit_once(' ').filter(|_| !line.starts_with('#')).map_or(line, |(series, _)| series).to_owned()
+            })
+            .collect()
+    };
+    assert_eq!(series(&text(&run(&["metrics", of]).stdout)), series(page));
+}
+
 #[test]
 fn the_commands_of_the_help_text_work() {
     let dir = tempfile::tempdir().unwrap();
@@ -152,7 +214,11 @@ fn the_commands_of_the_help_text_work() {
     assert!(text(&output.stdout).starts_with("3 hops: "));
     let status = run(&["localnet", "status", "--dir", &folder("net"), "--json"]);
     let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
-    assert_eq!(6, status["nodes"].as_array().unwrap().len());
+    let processes = status["nodes"].as_array().unwrap();
+    assert_eq!(6, processes.len());
+    for process in processes {
+        is_shown_by(process);
+    }
 
     // A second net in the same folder is refused, and so is a second owner of a client's folder.
     fails_with(&["localnet", "run", "--dir", &folder("net")], &["in use by another process"]);

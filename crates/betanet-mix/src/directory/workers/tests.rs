@@ -66,6 +66,7 @@ fn a_descriptor_holds_for_an_hour_at_most_and_then_goes() {
     }
     let first = workers.put(&edge(1), &worker(&worker_key, NOW, NOW + LIFETIME_MS), NOW).unwrap();
     assert_eq!(vec![id(&worker_key)], listed(&mut workers, NOW));
+    assert_eq!([1, 0], [NOW, NOW + LIFETIME_MS].map(|now_ms| workers.live(now_ms)));
     assert!(listed(&mut workers, NOW + LIFETIME_MS).is_empty());
     assert!(workers.save().0 > first, "the change shows in the revision");
 }

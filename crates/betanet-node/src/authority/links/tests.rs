@@ -3,17 +3,17 @@
 use std::net::SocketAddr;
 
 use betanet_mix::directory::Consensuses;
-use betanet_mix::view::{Consensus, ConsensusHash, Role, node_id_of};
+use betanet_mix::view::{Consensus, ConsensusHash, Role, Signed, node_id_of};
 use ed25519_dalek::SigningKey;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::authority::Authority;
 use crate::authority::tests::config;
 use crate::clock::wall_ms;
-use crate::control::ControlChannel;
+use crate::control::{ControlChannel, ControlError};
 use crate::fixtures::{consensus, key, sign};
 use crate::link::{Dialer, Frame, LinkTimeouts, REQUEST_LIMIT};
 
@@ -23,19 +23,23 @@ struct Running {
     address: SocketAddr,
     id: [u8; 32],
     shared: Arc<Shared>,
-    room: Arc<Room>,
     _folder: TempDir,
 }
 
 impl Running {
     async fn start(limits: Limits) -> Self {
+        Self::start_with(limits, LinkTimeouts::default()).await
+    }
+
+    async fn start_with(limits: Limits, timeouts: LinkTimeouts) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let authority = Authority::open(config(folder.path().to_owned())).await.unwrap();
+        let mut authority = Authority::open(config(folder.path().to_owned())).await.unwrap();
+        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        authority.listener = Listener::new(tcp, &authority.shared.key, timeouts).unwrap();
         let (address, shared) = (authority.listener.local_addr().unwrap(), Arc::clone(&authority.shared));
         let room = Arc::new(Room::of(limits));
-        let serving = Arc::clone(&room);
-        tokio::spawn(async move { serve_within(&serving, &authority.listener, &authority.shared).await });
-        Self { address, id: *node_id_of(&shared.key).as_bytes(), shared, room, _folder: folder }
+        tokio::spawn(async move { serve_within(&room, &authority.listener, &authority.shared).await });
+        Self { address, id: *node_id_of(&shared.key).as_bytes(), shared, _folder: folder }
     }
 
     /// Publishes a consensus that lists these and nobody else.
@@ -50,14 +54,23 @@ impl Running {
     }
 
     /// Waits until so many links had to go for a reason.
-    async fn until_turned_away(&self, why: Why, links: u64) {
+    async fn until_turned_away(&self, why: Refused, links: u64) {
         let counted = async {
-            while self.room.turned_away.of(why).load(Ordering::Relaxed) < links {
+            while self.shared.counts.refused(why) < links {
                 tokio::task::yield_now().await;
             }
         };
         let counted = tokio::time::timeout(DEADLINE, counted).await;
-        assert!(counted.is_ok(), "{why:?}: {links} are missing from {:?}", self.room.turned_away);
+        assert!(counted.is_ok(), "{why:?}: {links} are missing from {:?}", self.shared.counts);
+    }
+
+    async fn until_refused(&self, key: &SigningKey, op: impl Fn() -> Op, why: Refused) {
+        let mut peer = self.dial(key).await;
+        let before = self.shared.counts.refused(why);
+        while self.shared.counts.refused(why) == before {
+            let given = peer.ask(op()).await;
+            assert!(matches!(given, Err(ControlError::Refused(_))), "{why:?}: {given:?}");
+        }
     }
 
     async fn link(&self, key: &SigningKey, timeouts: LinkTimeouts) -> (LinkSender, LinkReader) {
@@ -81,16 +94,20 @@ struct Dialled {
 }
 
 impl Dialled {
-    async fn is_served(&mut self) -> bool {
+    async fn ask(&mut self, op: Op) -> Result<Outcome, ControlError> {
         let read = async {
             while let Ok(Received::Message(message)) = self.reader.next().await {
                 self.channel.take(&message).unwrap();
             }
         };
         tokio::select! {
-            answer = self.channel.call(Op::Time) => answer.is_ok(),
-            () = read => false,
+            answer = self.channel.call(op) => answer,
+            () = read => Err(LinkError::Closed.into()),
         }
+    }
+
+    async fn is_served(&mut self) -> bool {
+        self.ask(Op::Time).await.is_ok()
     }
 
     async fn ended(mut self) {
@@ -131,6 +148,7 @@ async fn strangers_keep_no_listed_node_from_the_authority_and_no_newcomer_either
     strangers.next().unwrap().ended().await;
     assert!(early.is_served().await);
     assert!(listed.is_served().await);
+    assert!(authority.shared.counts.refused(Refused::NoPlace) >= 4);
 }
 
 /// INV-LINK-37
@@ -166,7 +184,7 @@ async fn padding_keeps_no_place_at_the_authority() {
         assert!(peer.is_served().await);
         peer.ended().await;
     }
-    authority.until_turned_away(Why::Idle, 2).await;
+    authority.until_turned_away(Refused::Idle, 2).await;
 }
 
 /// INV-LINK-86
@@ -191,12 +209,12 @@ async fn whoever_pads_instead_of_asking_has_to_go_from_the_authority() {
         pad(100).await;
         peer.ended().await;
     }
-    authority.until_turned_away(Why::Malformed, 2).await;
+    authority.until_turned_away(Refused::Malformed, 2).await;
     // Before the first request as well.
     let (sender, _reader) = authority.link(&key(), LinkTimeouts::default()).await;
     let flood = async { while sender.send(Frame::padding()).await.is_ok() {} };
     tokio::time::timeout(DEADLINE, flood).await.unwrap();
-    authority.until_turned_away(Why::Malformed, 3).await;
+    authority.until_turned_away(Refused::Malformed, 3).await;
 }
 
 /// INV-LINK-03, INV-LINK-65
@@ -209,18 +227,18 @@ async fn whoever_breaks_the_protocol_is_cut_off_and_counted_and_others_are_serve
     // No handshake: garbage, a connection that closes, and one that takes the authority for another.
     let mut garbage = TcpStream::connect(authority.address).await.unwrap();
     garbage.write_all(&[0x16; 4096]).await.unwrap();
-    authority.until_turned_away(Why::Handshake, 1).await;
+    authority.until_turned_away(Refused::Handshake, 1).await;
     drop(TcpStream::connect(authority.address).await.unwrap());
-    authority.until_turned_away(Why::Handshake, 2).await;
+    authority.until_turned_away(Refused::Handshake, 2).await;
     let dialer = Dialer::new(&key(), LinkTimeouts::default()).unwrap();
     let other = *node_id_of(&key()).as_bytes();
     assert!(dialer.dial(&authority.address.try_into().unwrap(), other, 8).await.is_err());
-    authority.until_turned_away(Why::Handshake, 3).await;
+    authority.until_turned_away(Refused::Handshake, 3).await;
 
     // A handshake and nothing more.
     let hasty = Running::start(Limits { first_request: Duration::from_millis(1), ..Limits::of(64) }).await;
     hasty.dial(&key()).await.ended().await;
-    hasty.until_turned_away(Why::Idle, 1).await;
+    hasty.until_turned_away(Refused::Idle, 1).await;
 
     // What is no request, is too long for one, or is for nodes.
     let wrong = [
@@ -233,7 +251,7 @@ async fn whoever_breaks_the_protocol_is_cut_off_and_counted_and_others_are_serve
         let (sender, mut reader) = authority.link(&key(), LinkTimeouts::default()).await;
         sender.send(frame).await.unwrap();
         tokio::time::timeout(DEADLINE, async { while reader.next().await.is_ok() {} }).await.unwrap();
-        authority.until_turned_away(Why::Malformed, count).await;
+        authority.until_turned_away(Refused::Malformed, count).await;
     }
     assert!(honest.is_served().await);
 }
@@ -249,4 +267,51 @@ async fn only_an_edge_that_is_listed_brings_workers() {
     for (peer, brings) in [(edge, true), (middle, false), (key(), false)] {
         assert_eq!(brings, authority.shared.bringer(node_id_of(&peer)).is_some());
     }
+}
+
+#[tokio::test]
+async fn what_is_asked_for_and_not_granted_is_counted_by_its_reason() {
+    let authority = Running::start(Limits::of(64)).await;
+    let edge = key();
+    let mut nodes = consensus(&[&edge], 0, ConsensusHash::default());
+    nodes.nodes.first_mut().unwrap().descriptor.role = Role::Exit;
+    authority.publish(nodes);
+    let empty = || Signed { content: String::new(), signatures: Vec::new() };
+    let worker = || Op::PutWorker { worker: empty() };
+    let node = || Op::PutDescriptor { descriptor: empty(), token: None };
+    authority.until_refused(&edge, worker, Refused::Worker).await;
+    authority.until_refused(&key(), worker, Refused::NotAnEdge).await;
+    authority.until_refused(&key(), node, Refused::Descriptor).await;
+    authority.until_refused(&edge, || Op::Attach, Refused::Unexpected).await;
+    authority.until_refused(&key(), worker, Refused::TooManyDescriptors).await;
+}
+
+#[tokio::test]
+async fn an_address_that_connects_too_often_is_counted() {
+    let authority = Running::start(Limits::of(64)).await;
+    let (room, ip) = (Room::of(Limits::of(64)), IpAddr::from([192, 0, 2, 1]));
+    while room.admits(ip, &authority.shared.counts) {}
+    assert_eq!(1, authority.shared.counts.refused(Refused::TooManyConnections));
+}
+
+#[tokio::test]
+async fn a_node_that_reads_no_answer_has_to_go_and_is_counted() {
+    let hasty = LinkTimeouts { silence: Duration::from_secs(1), ..LinkTimeouts::default() };
+    let authority = Running::start_with(Limits::of(64), hasty).await;
+    let node = key();
+    let nodes: Vec<_> = (0..40).map(|_| key()).chain([node.clone()]).collect();
+    authority.list(&nodes.iter().collect::<Vec<_>>());
+    // It lives, and asks without an end.
+    let talking = LinkTimeouts { keepalive: Duration::from_millis(20), ..LinkTimeouts::default() };
+    let (sender, _reader) = authority.link(&node, talking).await;
+    let asking = tokio::spawn(async move {
+        for id in 0.. {
+            let request = Request { id, op: Op::GetConsensus { have: Vec::new(), follow: false } };
+            if sender.send_message(&request).await.is_err() {
+                break;
+            }
+        }
+    });
+    authority.until_turned_away(Refused::SlowReader, 1).await;
+    asking.abort();
 }

@@ -133,3 +133,23 @@ async fn consensuses_that_come_while_others_are_written_are_all_held_and_what_we
     tokio::join!(documents.accept(&far), set_back);
     assert_eq!(epochs[..2], held(&consensuses.borrow()));
 }
+
+#[tokio::test]
+async fn a_second_consensus_in_the_place_of_the_first_is_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = key();
+    let consensuses = watch::Sender::new(Arc::new(Consensuses::new(NETWORK.into(), node_id_of(&authority))));
+    let metrics = Metrics::new(true);
+    let documents = Documents {
+        consensuses: &consensuses,
+        cache: &ConsensusFile::new(folder.path().join("consensus.json")),
+        metrics: &metrics,
+        time: &NetworkClock::from_wall(),
+        said: &Said::default(),
+    };
+    let member = key();
+    for nodes in [&[][..], &[&member]] {
+        documents.accept(&[sign(consensus(nodes, 0, ConsensusHash::default()), &authority)]).await;
+    }
+    assert_eq!(1, metrics.dropped("equivocation"));
+}

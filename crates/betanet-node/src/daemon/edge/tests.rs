@@ -3,14 +3,20 @@
 use betanet_mix::mailbox::Limits;
 
 use super::*;
-use crate::daemon::metrics::Exporter;
+use crate::clock::NetworkClock;
+use crate::daemon::mixer::Released;
+use crate::daemon::onward::Onward;
 use crate::fixtures;
 
 const DEADLINE: Duration = Duration::from_mins(1);
 
 fn mailboxes(folder: &tempfile::TempDir, metrics: &Arc<Metrics>) -> Mailboxes {
+    mailboxes_within(Limits::default(), folder, metrics)
+}
+
+fn mailboxes_within(limits: Limits, folder: &tempfile::TempDir, metrics: &Arc<Metrics>) -> Mailboxes {
     let store = folder.path().join("mailboxes.redb");
-    Mailboxes::open(&store, Limits::default(), Arc::clone(metrics), Box::new(|_, _, _| {})).unwrap()
+    Mailboxes::open(&store, limits, Arc::clone(metrics), Box::new(|_, _, _| {})).unwrap()
 }
 
 impl Edge {
@@ -37,9 +43,49 @@ async fn a_wanted_ack_without_a_surb_is_counted_and_the_item_is_kept() {
     *payload.first_mut().unwrap() = 1;
     assert!(Envelope::parse(&payload).is_ok_and(|envelope| envelope.kind == EnvelopeKind::AckWanted));
     edge.deliver(mailbox, &payload);
-    let text = Exporter::new(&metrics).render(Instant::now());
-    assert!(text.contains("{reason=\"bad_surb\"} 1\n"), "{text}");
-    assert_eq!(1, metrics.delivered.get());
+    assert_eq!((1, 1), (metrics.dropped("bad_surb"), metrics.delivered.get()));
+}
+
+#[tokio::test]
+async fn what_an_edge_cannot_keep_or_hand_over_is_counted_by_its_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let metrics = Arc::new(Metrics::new(true));
+    let limits = Limits { mailboxes: 2, bytes_each: 9 << 10, bytes_total: 13 << 10, ..Limits::default() };
+    let mailboxes = mailboxes_within(limits, &folder, &metrics);
+    let [own, other, unknown] = [1, 2, 3].map(|n| MailboxId::from([n; 16]));
+    let (_own, _other) = (mailboxes.attach(own, None).await.unwrap(), mailboxes.attach(other, None).await.unwrap());
+    let edge = Edge::new(mailboxes, Sessions::default(), Arc::clone(&metrics));
+    let payload = |kind: u8| {
+        let mut payload = vec![0; betanet_sphinx::USER_PAYLOAD_LEN];
+        *payload.first_mut().unwrap() = kind;
+        assert!(Envelope::parse(&payload).is_ok());
+        payload
+    };
+    let kinds = [EnvelopeKind::Plain, EnvelopeKind::Bulk, EnvelopeKind::Cover];
+    let [plain, bulk, cover] = kinds.map(|kind| {
+        (0..=u8::MAX).map(payload).find(|payload| Envelope::parse(payload).is_ok_and(|it| it.kind == kind)).unwrap()
+    });
+    edge.deliver(own, &cover);
+    assert_eq!(1, metrics.cover.get());
+    let refused = |reason: &str, provoke: &dyn Fn()| {
+        provoke();
+        assert!(metrics.dropped(reason) > 0, "{reason}");
+    };
+    refused("bad_envelope", &|| edge.deliver(own, &[]));
+    refused("bad_item", &|| edge.deliver_reply(own, SurbId::from([4; 16]), &[0; PACKET_LEN]));
+    refused("owner_away", &|| edge.deliver(own, &bulk));
+    refused("unknown_mailbox", &|| edge.deliver(unknown, &plain));
+    let fill = |mailbox| (0..9).for_each(|_| edge.deliver(mailbox, &plain));
+    refused("mailbox_full", &|| fill(own));
+    refused("edge_full", &|| fill(other));
+    assert_eq!((2, metrics.delivered.get()), (metrics.mailboxes.get(), metrics.mailbox_items.get()));
+
+    let nowhere = Onward {
+        egress: Egress::new(NetworkClock::from_wall(), Arc::clone(&metrics)),
+        edge: None,
+        metrics: Arc::clone(&metrics),
+    };
+    refused("not_an_edge", &|| nowhere.take(Released::Deliver { mailbox: own, payload: plain.clone() }));
 }
 
 /// INV-LINK-85

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::sync::Mutex;
 
 use betanet_mix::epoch::Epoch;
@@ -20,12 +21,12 @@ use crate::daemon::authority_link::{ConsensusFile, Described, Uplink};
 use crate::daemon::delays::Delays;
 use crate::daemon::edge::Sessions;
 use crate::daemon::mailboxes::Mailboxes;
-use crate::daemon::metrics::Exporter;
 use crate::daemon::mixer::{Mixer, MixerConfig};
 use crate::daemon::packet_keys::PacketKeys;
 use crate::fixtures::{ANNOUNCED, NETWORK, consensus, key, sign};
 use crate::link::frame::{Item, ItemBody};
 use crate::link::{Dialer, Frame, LinkTimeouts, REQUEST_LIMIT};
+use crate::metrics::Exporter;
 use crate::net::Endpoint;
 use crate::state::StateDir;
 
@@ -48,11 +49,11 @@ struct TestEdge {
 
 impl TestEdge {
     async fn start(limits: Limits) -> Self {
-        Self::start_at(10_000, limits).await
+        Self::start_at(10_000, limits, patient()).await
     }
 
     /// Clients may send so many packets a second.
-    async fn start_at(client_rate: u32, limits: Limits) -> Self {
+    async fn start_at(client_rate: u32, limits: Limits, timeouts: LinkTimeouts) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let state = StateDir::open(folder.path()).unwrap();
         let (own, authority) = (key(), key());
@@ -68,7 +69,13 @@ impl TestEdge {
             Box::new(move |mailbox, _, _| sessions.wake(mailbox))
         };
         let store = state.join("mailboxes.redb");
-        let mailboxes = Mailboxes::open(&store, MailboxLimits::default(), Arc::clone(&metrics), stored).unwrap();
+        let mailboxes = Mailboxes::open(
+            &store,
+            MailboxLimits { mailboxes: 5, ..MailboxLimits::default() },
+            Arc::clone(&metrics),
+            stored,
+        )
+        .unwrap();
         let consensuses = watch::Sender::new(Arc::new(Consensuses::new(NETWORK.into(), node_id_of(&authority))));
         let directory = Uplink {
             refusal: watch::Sender::default(),
@@ -95,7 +102,6 @@ impl TestEdge {
             metrics: Arc::clone(&metrics),
         };
         let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let timeouts = LinkTimeouts { handshake: DEADLINE * 2, ..LinkTimeouts::default() };
         let listener = Listener::new(tcp, &own, timeouts).unwrap();
         let address = listener.local_addr().unwrap();
         let served = inbound.clone();
@@ -108,9 +114,18 @@ impl TestEdge {
     }
 
     async fn dial_with(&self, key: &SigningKey, timeouts: LinkTimeouts) -> Peer {
+        self.dial_to(self.address, key, timeouts).await
+    }
+
+    /// Dials another socket of the same key.
+    async fn dial_at(&self, address: SocketAddr, key: &SigningKey) -> Peer {
+        self.dial_to(address, key, LinkTimeouts::default()).await
+    }
+
+    async fn dial_to(&self, address: SocketAddr, key: &SigningKey, timeouts: LinkTimeouts) -> Peer {
         let dialer = Dialer::new(key, timeouts).unwrap();
         let (sender, reader) =
-            dialer.dial(&self.address.try_into().unwrap(), *node_id_of(&self.key).as_bytes(), 64).await.unwrap();
+            dialer.dial(&address.try_into().unwrap(), *node_id_of(&self.key).as_bytes(), 64).await.unwrap();
         Peer { channel: ControlChannel::new(sender.clone()), sender, reader }
     }
 
@@ -155,9 +170,14 @@ impl TestEdge {
     }
 
     async fn dropped(&self, reason: &str, count: usize) {
-        let line = format!("{{reason=\"{reason}\"}} {count}\n");
-        self.eventually(|metrics| rendered(metrics).contains(&line)).await;
+        let count = u64::try_from(count).unwrap();
+        self.eventually(|metrics| metrics.dropped(reason) == count).await;
     }
+}
+
+/// Handshakes take as long as they need.
+fn patient() -> LinkTimeouts {
+    LinkTimeouts { handshake: DEADLINE * 2, ..LinkTimeouts::default() }
 }
 
 fn rendered(metrics: &Arc<Metrics>) -> String {
@@ -329,7 +349,7 @@ async fn a_connection_from_an_address_that_is_shut_out_is_counted_once() {
         edge.inbound.ingress.blame_address(ip);
     }
     assert!(!edge.inbound.admits(&room, ip));
-    assert!(rendered(&edge.metrics).contains("{reason=\"shut_out\"} 1\n"));
+    assert_eq!(1, edge.metrics.dropped("shut_out"));
 }
 
 /// INV-LINK-17
@@ -351,7 +371,7 @@ async fn a_client_that_neither_attaches_nor_asks_has_to_go() {
 #[tokio::test]
 async fn frames_that_ask_for_nothing_cost_a_client_what_packets_cost() {
     // So few that whoever sends anything at all has to wait.
-    let edge = TestEdge::start_at(1, WIDE).await;
+    let edge = TestEdge::start_at(1, WIDE, patient()).await;
     let padding: Vec<_> = (0..200).map(|_| Frame::padding()).collect();
     let unfinished = Frame::control(vec![b' '; REQUEST_LIMIT - 1000]);
     for frames in [padding, vec![unfinished]] {
@@ -402,7 +422,92 @@ async fn a_link_whose_mailbox_another_one_takes_is_closed() {
     let mut second = edge.dial(&owner).await;
     assert!(matches!(second.ask(Op::Attach).await, Some(Outcome::Attached)));
     first.ended().await;
+    edge.dropped("mailbox_taken", 1).await;
     assert!(second.is_served().await);
+}
+
+#[tokio::test]
+async fn links_are_counted_by_what_they_are_as_long_as_they_last() {
+    let edge = TestEdge::start(WIDE).await;
+    let node = key();
+    edge.list(&[&node]);
+    let links = |clients, nodes| {
+        edge.eventually(move |metrics| (clients, nodes) == (metrics.client_links.get(), metrics.node_links.get()))
+    };
+    let mut client = edge.dial(&key()).await;
+    assert!(client.is_served().await);
+    links(1, 0).await;
+    let (first, second) = (edge.dial(&node).await, edge.dial(&node).await);
+    links(1, 2).await;
+    drop((client, first));
+    links(0, 1).await;
+    drop(second);
+    links(0, 0).await;
+}
+
+#[tokio::test]
+async fn who_shows_no_key_in_time_or_none_that_is_known_is_counted() {
+    let hasty = LinkTimeouts { handshake: Duration::from_millis(10), ..LinkTimeouts::default() };
+    let edge = TestEdge::start_at(10, WIDE, hasty).await;
+    let _silent = TcpStream::connect(edge.address).await.unwrap();
+    edge.dropped("handshake_timeout", 1).await;
+
+    let edge = TestEdge::start(WIDE).await;
+    let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = Listener::new(tcp, &edge.key, LinkTimeouts::default()).unwrap();
+    let address = listener.local_addr().unwrap();
+    let middle = Inbound { edge: None, ..edge.inbound.clone() };
+    let limits = Limits { membership: Duration::from_millis(10), ..WIDE };
+    tokio::spawn(async move { middle.serve_within(limits, &listener).await });
+    edge.dial_at(address, &key()).await.ended().await;
+    edge.dropped("unknown_peer", 1).await;
+}
+
+#[tokio::test]
+async fn a_connection_that_cannot_be_accepted_is_counted() {
+    let edge = TestEdge::start(WIDE).await;
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    socket.set_nonblocking(true).unwrap();
+    // A socket that listens no more refuses to accept, as one does without free files.
+    std::net::TcpStream::from(OwnedFd::from(socket.try_clone().unwrap())).shutdown(Shutdown::Both).unwrap();
+    let listener = Listener::new(TcpListener::from_std(socket).unwrap(), &edge.key, patient()).unwrap();
+    let inbound = edge.inbound.clone();
+    let serving = tokio::spawn(async move { inbound.serve_within(WIDE, &listener).await });
+    edge.eventually(|metrics| metrics.dropped("accept_failed") > 0).await;
+    serving.abort();
+}
+
+#[tokio::test]
+async fn an_address_that_connects_too_often_is_counted() {
+    let edge = TestEdge::start(WIDE).await;
+    let (room, ip) = (Room::new(WIDE), IpAddr::from([192, 0, 2, 1]));
+    while edge.inbound.admits(&room, ip) {}
+    assert_eq!(1, edge.metrics.dropped("too_many_connections"));
+}
+
+#[tokio::test]
+async fn a_client_for_whose_mailbox_there_is_no_room_is_counted() {
+    let edge = TestEdge::start(WIDE).await;
+    let mut clients = Vec::new();
+    for _ in 0..5 {
+        clients.push(edge.attach().await);
+    }
+    let mut last = edge.dial(&key()).await;
+    assert!(matches!(last.ask(Op::Attach).await, Some(Outcome::Refused { .. })));
+    edge.dropped("too_many_mailboxes", 1).await;
+}
+
+#[tokio::test]
+async fn a_client_that_reads_nothing_has_to_go_and_is_counted() {
+    let edge = TestEdge::start_at(10_000, WIDE, LinkTimeouts { silence: Duration::from_secs(1), ..patient() }).await;
+    let key = key();
+    // It lives, and says so.
+    let talking = LinkTimeouts { keepalive: Duration::from_millis(20), ..LinkTimeouts::default() };
+    let mut peer = edge.dial_with(&key, talking).await;
+    assert!(matches!(peer.ask(Op::Attach).await, Some(Outcome::Attached)));
+    // More than all buffers between the two sides hold.
+    edge.deliver(mailbox_of(node_id_of(&key).as_bytes()), 4000);
+    edge.dropped("slow_reader", 1).await;
 }
 
 /// INV-LINK-18

@@ -93,7 +93,7 @@ impl DelayLine {
     }
 
     /// Moves what is due into `due` and says when the next packet is.
-    fn collect(&self, due: &mut Vec<Processed>) -> Option<Instant> {
+    pub(super) fn collect(&self, due: &mut Vec<Processed>) -> Option<Instant> {
         let mut queue = lock(&self.queue);
         let now = self.origin.elapsed();
         due.extend(std::iter::from_fn(|| queue.pop_due(now)));

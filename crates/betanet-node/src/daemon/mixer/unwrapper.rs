@@ -28,7 +28,7 @@ pub(super) struct Unwrapper {
     /// How long a packet may wait for others to share the lanes with.
     patience: Duration,
     outcomes: Vec<UnwrapResult>,
-    done: Vec<Processed>,
+    pub(super) done: Vec<Processed>,
 }
 
 impl Unwrapper {
@@ -91,7 +91,7 @@ impl Unwrapper {
     }
 
     /// Makes the new replay tags last, or gives up the packets behind them.
-    fn log(&mut self) {
+    pub(super) fn log(&mut self) {
         let written = self.packet_keys.write_logs();
         if written.is_err() {
             // What is not in the log must not leave: after a crash it could pass twice.
@@ -108,10 +108,6 @@ impl Stage for Unwrapper {
 
     fn patience(&self) -> Duration {
         self.patience
-    }
-
-    fn leaves(&mut self, waiting: usize) {
-        self.metrics.ingress_depth.set(waiting);
     }
 
     fn process(&mut self, group: &mut Vec<Arrival<Held>>, charges: &mut Vec<(SourceId, u32)>) {

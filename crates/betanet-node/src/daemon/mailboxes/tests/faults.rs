@@ -156,6 +156,24 @@ async fn what_comes_to_the_disk_late_is_said_to_be_late() {
     assert!(late >= Duration::from_millis(40), "{late:?}");
 }
 
+#[tokio::test]
+async fn what_makes_way_while_the_disk_is_stuck_is_counted() {
+    let small = SmallDisk::default();
+    let one = TestStore::with(small.open(), Limits::default());
+    let _holds = [
+        one.store.attach(mailbox(1), origin(1)).await.unwrap(),
+        one.store.attach(mailbox(2), origin(2)).await.unwrap(),
+    ];
+    let stuck = lock(&small.stuck);
+    // The writer takes some and is stuck with them; after that there is no place.
+    let refused = std::iter::repeat_with(|| one.store.put(mailbox(1), item(1), None)).find_map(Result::err);
+    assert_eq!(Some(PutError::from(Refusal::StoreBusy)), refused);
+    assert_eq!(0, one.dropped("store_busy"));
+    one.store.put(mailbox(2), item(2), None).unwrap();
+    assert_eq!(1, one.dropped("store_busy"));
+    drop(stuck);
+}
+
 /// INV-LINK-45
 #[tokio::test]
 async fn a_damaged_file_is_kept_aside_and_the_edge_starts() {
