@@ -36,6 +36,52 @@ fn a_dropped_packet_does_not_change_the_page() {
     assert_eq!(before, Exporter::new(&metrics).render(Instant::now()));
 }
 
+/// INV-LINK-09, INV-LINK-15
+#[test]
+fn one_packet_and_one_client_more_do_not_change_what_is_shown_of_traffic() {
+    let metrics = Metrics::new(false);
+    let shown = || {
+        let mut page = Page::default();
+        metrics.write_traffic(&mut page);
+        page.into_text()
+    };
+    let before = shown();
+    for count in [
+        &metrics.processed,
+        &metrics.forwarded,
+        &metrics.delivered,
+        &metrics.cover,
+        &metrics.bytes_in,
+        &metrics.bytes_out,
+    ] {
+        count.add(999);
+    }
+    for level in [
+        &metrics.ingress_depth,
+        &metrics.delay_depth,
+        &metrics.pool_free,
+        &metrics.pool_taken,
+        &metrics.client_links,
+        &metrics.replay_entries,
+        &metrics.replay_memory,
+        &metrics.mailbox_items,
+        &metrics.mailboxes,
+    ] {
+        level.set(999);
+    }
+    for times in [&metrics.hop_delay, &metrics.hop_late, &metrics.unwrap] {
+        times.observe_shared(Duration::from_secs(9), 999);
+    }
+    assert_eq!(before, shown());
+    // What else there is to be seen of it, every node of the network knows.
+    metrics.node_links.set(7);
+    let others: Vec<_> =
+        before.lines().zip(shown().lines()).filter(|(one, other)| one != other).map(|(_, it)| it.to_owned()).collect();
+    assert_eq!(["betanet_links{kind=\"node\"} 7"].as_slice(), others);
+    metrics.processed.add(1);
+    assert!(shown().contains("\nbetanet_packets_processed_total 1000\n"));
+}
+
 #[test]
 fn the_specification_lists_every_reason_of_the_node() {
     let spec = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/spec/link.md")).unwrap();
