@@ -18,7 +18,11 @@ LISTS: Final = sorted((PROMETHEUS / "targets").glob("*/expected.yml"))
 OF_TARGETS: Final = frozenset({"job", "service", "network", "instance"})
 """Labels that every target gives to all its series; a node's gives its role, too."""
 
-SERIES: Final = re.compile(r"^([A-Za-z_:][\w:]*)(?:\{(.*)\})?$")
+METRICS: Final = PROMETHEUS.parents[1] / "docs" / "reference" / "metrics.md"
+EXPORTERS: Final = Path(__file__).with_name("exporters.txt")
+
+SERIES: Final = re.compile(r"^([A-Za-z_:][\w:]*)(?:\{(.*)\})?(?: \S+)?$")
+_ROW: Final = re.compile(r"^\| `(\w+)` \| (\w+) \| [^|]*\| ([^|]*) \|", re.MULTILINE)
 _LABEL: Final = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
 
@@ -65,6 +69,31 @@ def series_of(text: str) -> tuple[str, dict[str, str]]:
     match = SERIES.match(text)
     assert match is not None, text
     return match[1], dict(_LABEL.findall(match[2] or ""))
+
+
+def exported() -> dict[str, dict[str, str]]:
+    """Every series that is scraped, by name: its labels with their values as the page has them."""
+    found: dict[str, dict[str, str]] = {}
+    for name, kind, cell in _ROW.findall(METRICS.read_text("utf-8")):
+        labels = dict(re.findall(r"`(\w+)`: ([^;]*)", cell))
+        found[name] = labels
+        if kind == "histogram":
+            found |= {f"{name}_sum": labels, f"{name}_count": labels}
+            found[f"{name}_bucket"] = labels | {"le": "a bound"}
+    for line in EXPORTERS.read_text("utf-8").splitlines():
+        if not line.startswith("#"):
+            name, values = series_of(line)
+            found[name] = dict.fromkeys(values, "any")
+    return found
+
+
+def known() -> dict[str, frozenset[str]]:
+    """The labels of every series that is scraped or recorded, without the role of a node."""
+    found = {name: OF_TARGETS | frozenset(labels) for name, labels in exported().items()}
+    for rule in rules():
+        if isinstance(rule, Recorded):
+            found[rule.name] = Answers(found).labels(rule.expr) or frozenset(rule.labels)
+    return found
 
 
 class Answers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -12,21 +13,27 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.unit.monitoring.promql import selected
 from tests.unit.monitoring.rule_files import (
     LISTS,
-    OF_TARGETS,
     PROMETHEUS,
     RULES,
     TESTS,
     Answers,
     Mixed,
-    Recorded,
     alerts,
+    exported,
+    known,
     rules,
     series_of,
 )
 
 ALERTMANAGER = PROMETHEUS.parent / "alertmanager" / "alertmanager.yml"
+PAGES = PROMETHEUS.parents[1] / "docs" / "runbooks"
+PARTS = [
+    "What it means", "How to see it", "Likely causes", "What to do",
+    "How to see that it is over", "When it lies",
+]  # fmt: skip
 KEY = "/run/fog/metrics.key"
 NEWER = {"fallback_scrape_protocol", "metric_name_validation_scheme", "otlp", "scrape_protocols"}
 """Keys that Prometheus has only since its third major, or shortly before."""
@@ -60,6 +67,7 @@ def keys(value: Any) -> set[str]:
 
 @pytest.mark.parametrize("variant", ["alone", "betanet", "betanet-full"])
 def test_prometheus_accepts_its_configuration(variant: str, tmp_path: Path) -> None:
+    """INV-MON-14."""
     text = (PROMETHEUS / "prometheus.yml").read_text("utf-8")
     (tmp_path / "key").write_text("a key")
     assert KEY in text
@@ -78,10 +86,12 @@ def test_rules_are_accepted_each_for_itself() -> None:
 
 @pytest.mark.parametrize("path", TESTS, ids=[path.stem for path in TESTS])
 def test_alerts_fire_and_end_as_their_tests_say(path: Path) -> None:
+    """INV-MON-10, INV-MON-12."""
     run("promtool", "test", "rules", path)
 
 
 def test_alertmanager_accepts_its_configuration_with_and_without_a_webhook(tmp_path: Path) -> None:
+    """INV-MON-14."""
     run("amtool", "check-config", ALERTMANAGER)
 
     hooked = tmp_path / "alertmanager.yml"
@@ -96,6 +106,7 @@ def test_alertmanager_accepts_its_configuration_with_and_without_a_webhook(tmp_p
 
 
 def test_every_target_says_what_and_where_it_is() -> None:
+    """INV-MON-14."""
     config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text("utf-8"))
     known = {}
     for job in config["scrape_configs"]:
@@ -127,6 +138,7 @@ def test_every_target_says_what_and_where_it_is() -> None:
 
 
 def test_every_alert_says_what_it_is_and_what_to_do() -> None:
+    """INV-MON-11."""
     for alert in alerts():
         assert alert.labels.keys() == {"severity"}, alert.name
         assert alert.labels["severity"] in {"critical", "warning", "info"}
@@ -136,7 +148,45 @@ def test_every_alert_says_what_it_is_and_what_to_do() -> None:
         assert page == f"{kebab(alert.name)}.md"
 
 
+def test_pages_and_alerts_are_each_others() -> None:
+    """INV-MON-11."""
+    index = (PAGES / "README.md").read_text("utf-8")
+    rows = dict(re.findall(r"^\| \[(\w+)\]\(([a-z-]+\.md)\) \|", index, re.MULTILINE))
+    names = {alert.name for alert in alerts()}
+    severities = defaultdict(set)
+    for alert in alerts():
+        severities[alert.name].add(alert.labels["severity"])
+
+    assert rows == {name: f"{kebab(name)}.md" for name in names}
+    assert {path.name for path in PAGES.glob("*.md")} == {*rows.values(), "README.md"}
+    for name, page in rows.items():
+        text = (PAGES / page).read_text("utf-8")
+        assert text.startswith(f"# {name}\n")
+        assert re.findall(r"^## (.*)$", text, re.MULTILINE) == PARTS, page
+        head, row = text.split("##")[0].lower(), index.split(f"({page}) | ")[1].split(" |")[0]
+        assert set(row.split(", ")) == severities[name]
+        assert all(severity in head for severity in severities[name]), page
+
+
+def test_pages_ask_for_what_is_exported() -> None:
+    """INV-MON-11."""
+    answers = Answers(known())
+    asked = [
+        line
+        for path in PAGES.glob("*.md")
+        for block in re.findall(
+            r"^```promql\n(.*?)^```", path.read_text("utf-8"), re.MULTILINE | re.DOTALL
+        )
+        for line in block.splitlines()
+    ]
+
+    assert len(asked) > len(PARTS)
+    for line in asked:
+        assert answers.labels(line) is not None, line
+
+
 def test_every_alert_is_seen_not_yet_firing_and_over() -> None:
+    """INV-MON-12."""
     seen: dict[tuple[str, str], set[str]] = defaultdict(set)
     for path in TESTS:
         for test in yaml.safe_load(path.read_text("utf-8"))["tests"]:
@@ -156,33 +206,38 @@ def test_every_alert_is_seen_not_yet_firing_and_over() -> None:
     assert set(seen) == found
 
 
-def tried() -> dict[str, frozenset[str]]:
-    """The labels of every metric in the tests of the rules, without the role of a node."""
-    found: dict[str, frozenset[str]] = {}
+def test_rules_ask_for_what_is_exported_and_relate_only_what_meets() -> None:
+    """INV-MON-13."""
+    answers = Answers(known())
+
+    for alert in alerts():
+        assert {"network", "service"} <= (answers.labels(alert.expr) or set()), alert.name
+
+
+def test_rules_ask_for_values_that_labels_can_have() -> None:
+    """INV-MON-13."""
+    values = exported()
+    checked = 0
+    for rule in rules():
+        for metric, labels, _ in selected(rule.expr):
+            for label, asked in labels:
+                listed = values.get(metric, {}).get(label, "")
+                if re.fullmatch(r"\w+(, \w+)+", listed):
+                    assert set(asked.split("|")) <= set(listed.split(", ")), (rule.name, asked)
+                    checked += 1
+
+    assert checked > 0
+
+
+def test_alerts_are_tried_on_series_as_they_are_exported() -> None:
+    """INV-MON-12."""
+    labels_of = known()
     for path in TESTS:
         for test in yaml.safe_load(path.read_text("utf-8"))["tests"]:
             for each in test["input_series"]:
                 name, labels = series_of(each["series"])
-                own = frozenset(labels) - {"role"}
-                assert own >= OF_TARGETS, each["series"]
-                assert found.setdefault(name, own) == own, each["series"]
-    return found
-
-
-def recorded(metrics: dict[str, frozenset[str]]) -> dict[str, frozenset[str]]:
-    """``metrics`` and what rules record of them."""
-    known = dict(metrics)
-    for rule in rules():
-        if isinstance(rule, Recorded):
-            known[rule.name] = Answers(known).labels(rule.expr) or frozenset(rule.labels)
-    return known
-
-
-def test_the_sides_of_every_operation_have_the_same_labels() -> None:
-    known = recorded(tried())
-
-    for alert in alerts():
-        assert {"network", "service"} <= (Answers(known).labels(alert.expr) or set()), alert.name
+                assert set(labels) - {"role"} == labels_of[name], each["series"]
+                assert ("role" in labels) == (labels["service"] == "betanet-mixnodes")
 
 
 def test_sides_with_different_labels_are_told() -> None:
