@@ -18,6 +18,7 @@ from fog_compute.text import one_line
 __all__ = [
     "LOOPBACK_4",
     "LOOPBACK_6",
+    "asked_host",
     "bind",
     "is_loopback",
     "is_wildcard",
@@ -116,6 +117,13 @@ def may_ask(header: str, bound: str, names: Collection[str] = ()) -> bool:
     if f"*.{host.partition('.')[2]}" in names:
         return True
     return not is_loopback(bound) and (_address(host) is not None or "." not in host)
+
+
+def asked_host(header: str) -> str:
+    """The host of a request whose ``Host`` `may_ask` let in, as URLs have it."""
+    parts = _WITH_PORT.fullmatch(header.strip())
+    host = read_host(parts[1]) if parts is not None else LOCALHOST
+    return f"[{host.replace('%', '%25')}]" if ":" in host else host
 
 
 def url_of(host: str, port: int, *, scheme: str = "http") -> str:

@@ -22,7 +22,6 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 from fog_compute.observability import get_logger
 from fog_compute.server.middleware import safe_headers
-from fog_compute.server.stopping import AnsweringServer
 
 __all__ = ["BoundedServer", "Connection", "Listener", "Places", "places_for"]
 
@@ -366,8 +365,8 @@ class Listener:
         self._loop.call_later(REFUSED_PAUSE_S, self._resume)
 
 
-class BoundedServer(AnsweringServer):
-    """A server that has bounded places."""
+class BoundedServer(uvicorn.Server):
+    """A server that has bounded places, and says when it begins to stop."""
 
     def __init__(
         self,
@@ -377,7 +376,9 @@ class BoundedServer(AnsweringServer):
         places: int,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        super().__init__(config, on_stop)
+        """Call ``on_stop`` once no new connection is taken, before those that are here end."""
+        super().__init__(config)
+        self._on_stop: Final = on_stop
         self._places: Final = Places(places)
         self._tls = tls
 
@@ -386,6 +387,11 @@ class BoundedServer(AnsweringServer):
         self._tls = tls
         for listener in getattr(self, "servers", []):
             listener.tls = tls
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop."""
+        self._on_stop()
+        await super().shutdown(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the application, then listen."""

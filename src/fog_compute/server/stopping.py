@@ -3,31 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Callable
 from typing import Final
 
-import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fog_compute.server.problem_types import ENDING
 from fog_compute.server.problems import problem
 
-__all__ = ["AnsweringServer", "Stopping"]
-
-
-class AnsweringServer(uvicorn.Server):
-    """A server that says when it begins to stop, before it waits for its connections to end."""
-
-    def __init__(self, config: uvicorn.Config, on_stop: Callable[[], None]) -> None:
-        """Call ``on_stop`` once no new connection is taken."""
-        super().__init__(config)
-        self._on_stop: Final = on_stop
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop."""
-        self._on_stop()
-        await super().shutdown(sockets)
+__all__ = ["Stopping"]
 
 
 class Stopping:
