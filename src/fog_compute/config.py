@@ -218,6 +218,12 @@ class Settings(BaseSettings):
         description="URL to which Alertmanager posts alerts that fire, and that no longer do; by"
         " default nobody is told.",
     )
+    otlp_endpoint: str | None = Field(
+        None,
+        description="URL of a collector, such as http://127.0.0.1:4318, to which `fog up` sends the"
+        " log lines of all its parts by OTLP over HTTP; OTEL_EXPORTER_OTLP_HEADERS and its like say"
+        " how, and nothing is sent without this setting.",
+    )
     log_level: str = Field(
         "info",
         pattern="^(debug|info|warning|error)$",
@@ -249,6 +255,13 @@ class Settings(BaseSettings):
     def _read_webhook(cls, url: SecretStr | None) -> SecretStr | None:
         if url is not None and _HTTP_URL.fullmatch(url.get_secret_value()) is None:
             raise ValueError("give a URL such as https://example.org/alerts")
+        return url
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _read_collector(cls, url: str | None) -> str | None:
+        if url is not None and _HTTP_URL.fullmatch(url) is None:
+            raise ValueError("give a URL such as http://127.0.0.1:4318")
         return url
 
     @field_validator("listen")

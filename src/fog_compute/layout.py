@@ -216,6 +216,11 @@ class HomeLayout:
         return self.root / "logs"
 
     @property
+    def exported_file(self) -> Path:
+        """How far the logs were sent to a collector."""
+        return self.root / "exported.json"
+
+    @property
     def interpreters(self) -> Path:
         """What local workers compile once for all of them."""
         return self.root / "interpreters"

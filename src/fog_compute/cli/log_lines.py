@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -19,6 +19,7 @@ __all__ = [
     "LEVELS",
     "Follower",
     "Line",
+    "Place",
     "Wanted",
     "chosen_logs",
     "last_lines",
@@ -169,16 +170,55 @@ def _wanted_in(part: str, data: bytes, wanted: Wanted) -> Iterator[Line]:
                 yield line
 
 
+class Place(NamedTuple):
+    """How far a log was read.
+
+    Attributes:
+        read: bytes.
+        cut: when it had been cut last; another number means that it was since.
+    """
+
+    read: int
+    cut: int
+
+
 class Follower:
     """Reads what comes to logs, those too that come into being, or are cut and begun anew."""
 
-    def __init__(self, layout: HomeLayout, names: Sequence[str], wanted: Wanted) -> None:
-        """Begin at the end of what is there now."""
+    def __init__(
+        self,
+        layout: HomeLayout,
+        names: Sequence[str],
+        wanted: Wanted,
+        *,
+        places: Mapping[str, Place] | None = None,
+        most_bytes: int = LOG_BYTES,
+    ) -> None:
+        """Begin at the end of what is there now, or where another one stood.
+
+        Args:
+            layout: the home whose logs they are.
+            names: whose, as in `chosen_logs`.
+            wanted: which lines.
+            places: what `places` of that other one gave; logs that it did not know are read whole.
+            most_bytes: what one look reads of one log.
+        """
         self._layout: Final = layout
         self._names: Final = names
         self._wanted: Final = wanted
-        self._read: Final[dict[Path, int]] = {path: _size(path) for path in self._logs().values()}
-        self._before: Final[dict[Path, str]] = {}
+        self._most_bytes: Final = most_bytes
+        logs = self._logs()
+        self._read: Final[dict[str, Place]] = (
+            {part: Place(_size(path), _cut(path)) for part, path in logs.items()}
+            if places is None
+            else dict(places)
+        )
+        self._before: Final[dict[str, str]] = {}
+
+    @property
+    def places(self) -> Mapping[str, Place]:
+        """How far each log was read."""
+        return dict(self._read)
 
     def _logs(self) -> dict[str, Path]:
         logs = logs_of(self._layout)
@@ -196,29 +236,46 @@ class Follower:
         return lines
 
     def _new_of(self, part: str, path: Path) -> Iterator[Line]:
-        begun = self._read.get(path, 0)
-        size = _size(path)
-        if size < begun:
-            begun = 0
-        if size == begun:
-            self._read[path] = begun
-            return
+        cut = _cut(path)
+        place = self._read.get(part, Place(0, cut))
+        if place.cut != cut or _size(path) < place.read:
+            # What was not read of it before it was cut is in the older file.
+            rest = self._piece(path.with_suffix(".log.1"), place.read)
+            if rest:
+                self._read[part] = place._replace(read=place.read + len(rest))
+                yield from self._lines(part, rest)
+                return
+            place = Place(0, cut)
+        data = self._piece(path, place.read)
+        self._read[part] = place._replace(read=place.read + len(data))
+        yield from self._lines(part, data)
+
+    def _piece(self, path: Path, begun: int) -> bytes:
+        """Whole lines from a place on; what has no end yet only where it is too long for one."""
         try:
             with path.open("rb") as log:
                 log.seek(begun)
-                data = log.read(min(size - begun, LOG_BYTES))
+                data = log.read(self._most_bytes)
         except OSError:
-            return
-        whole = data[: data.rfind(b"\n") + 1]
-        if not whole and len(data) >= LINE_LENGTH:
-            whole = data
-        self._read[path] = begun + len(whole)
-        for each in whole.splitlines():
+            return b""
+        end = data.rfind(b"\n") + 1
+        return data if end == 0 and len(data) >= LINE_LENGTH else data[:end]
+
+    def _lines(self, part: str, data: bytes) -> Iterator[Line]:
+        for each in data.splitlines():
             if each.strip():
-                line = parse(part, each, self._before.get(path, ""))
-                self._before[path] = line.at
+                line = parse(part, each, self._before.get(part, ""))
+                self._before[part] = line.at
                 if self._wanted.has(line):
                     yield line
+
+
+def _cut(path: Path) -> int:
+    """When a log was cut last, as a number that differs each time."""
+    try:
+        return path.with_suffix(".log.1").stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _size(path: Path) -> int:

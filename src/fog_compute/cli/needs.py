@@ -18,6 +18,7 @@ import struct
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from pathlib import Path
 from typing import Final
 
@@ -274,6 +275,19 @@ def _monitoring(settings: Settings) -> Iterator[str]:
             yield f"port {port} on {host} {why}: set {variable_of(name)} to another one, or to 0"
 
 
+def _collector(settings: Settings) -> Iterator[str]:
+    """What sends logs to a collector, where one is named."""
+    if settings.otlp_endpoint is None:
+        return
+    try:
+        import_module("opentelemetry.exporter.otlp.proto.http")
+    except ImportError:
+        yield (
+            "logs are to be sent to a collector (FOG_OTLP_ENDPOINT), for which the extra otlp is"
+            " missing: pip install 'fog-compute[otlp]'"
+        )
+
+
 NEEDS: Final[Mapping[str, Check]] = {
     "network": _net,
     "address": _address,
@@ -284,6 +298,7 @@ NEEDS: Final[Mapping[str, Check]] = {
     "file size": _file_size,
     "/proc": _processes,
     "monitoring": _monitoring,
+    "collector": _collector,
 }
 """Every check of what a fog cannot run without, by what it looks at."""
 

@@ -38,6 +38,9 @@ DRAIN_S: Final = 5.0
 WATCHERS_DRAIN_S: Final = 6.0
 """Prometheus writes down what it has seen last; its log of that is whole without."""
 
+LOG_EXPORT: Final = "log-export"
+"""The child that sends logs to a collector, the last words of the others too."""
+
 Report = Callable[[str, dict[str, object]], None]
 """Called with the name of an event and its fields."""
 
@@ -109,6 +112,8 @@ class Supervisor:
         if self._settings.monitoring:
             self._monitoring = Monitoring(self._settings, self._on_event)
             watchers = self._monitoring.children()
+        if self._settings.otlp_endpoint is not None:
+            watchers.append(self._log_export())
         net = [self._net()] if self._settings.net is None else []
         backend = [self._backend()] if self._asks else []
         workers = [self._worker(index) for index in range(self._settings.workers)]
@@ -180,6 +185,15 @@ class Supervisor:
 
         return self._child(f"worker-{index}", command)
 
+    def _log_export(self) -> Child:
+        def command() -> Sequence[str]:
+            return [
+                *spawn.python_command("fog_compute.cli.log_export", "--die-with-parent"),
+                *("--home", str(self._settings.home)),
+            ]
+
+        return self._child(LOG_EXPORT, command)
+
     def _child(self, name: str, command: Callable[[], Sequence[str]]) -> Child:
         environment = settings_environment(self._settings)
         if name != "backend":
@@ -187,6 +201,9 @@ class Supervisor:
         elif self._monitoring is not None:
             environment.update(self._monitoring.backend_environment)
         environment.pop("FOG_ALERT_WEBHOOK", None)  # which is Alertmanager's alone
+        if name != LOG_EXPORT:  # whose keys these are
+            for secret in ("OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_LOGS_HEADERS"):
+                environment.pop(secret, None)
         return Child(name, command, self._layout.logs / f"{name}.log", environment, self._on_event)
 
     def _on_event(self, child: Child, event: Event) -> None:
@@ -229,7 +246,11 @@ class Supervisor:
         began = time.monotonic()
         net = [child for child in self._children if child.name == "net"]
         backend = [child for child in self._children if child.name == "backend"]
-        watchers = [child for child in self._children if isinstance(child, ForeignChild)]
+        watchers = [
+            child
+            for child in self._children
+            if isinstance(child, ForeignChild) or child.name == LOG_EXPORT
+        ]
         workers = [child for child in self._children if child not in (*net, *backend, *watchers)]
         for group, limit in (
             (workers, WORKERS_DRAIN_S),
