@@ -115,6 +115,15 @@ def plots(reports: dict[str, Report]) -> dict[str, str]:
             "MiB; the same length is better",
             {f"{queued} queued": f"plan_rss_mib_{key}" for key, queued in QUEUES.items()},
         ),
+        "monitoring": (
+            "Watching a fog of two workers that is idle",
+            "% of a core; shorter is better",
+            {
+                "fog, nobody watching": "unwatched_cpu_pct",
+                "all of it, watched": "watched_cpu_pct",
+                "of that, Prometheus": "prometheus_cpu_pct",
+            },
+        ),
     }
     for file, (title, unit, names) in groups.items():
         bars: Bars = [

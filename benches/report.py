@@ -143,6 +143,7 @@ PYTHON = {
     "submit": (),
     "messaging": (),
     "command_line": (),
+    "monitoring": (),
 }
 """Programs of this folder that give a ``summary``, and their arguments."""
 

@@ -206,6 +206,11 @@ class HomeLayout:
         return self.root / "monitoring"
 
     @property
+    def monitoring_logs(self) -> Path:
+        """One log file for each of them, in the words of its makers."""
+        return self.monitoring / "logs"
+
+    @property
     def metrics_key_file(self) -> Path:
         """The API key with which Prometheus asks the backend, readable by its group, too."""
         return self.monitoring / "metrics-key"

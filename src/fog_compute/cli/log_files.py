@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -22,16 +23,16 @@ def open_log(path: Path) -> int:
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
 
-async def keep_short(folder: Path) -> None:
-    """Look after all logs of a folder until cancelled."""
+async def keep_short(*folders: Path) -> None:
+    """Look after all logs of some folders, which may not be there yet, until cancelled."""
     while True:
         await asyncio.sleep(CHECK_S)
         with contextlib.suppress(OSError):  # no thread now: then at the next look
-            await in_thread(_shorten_all, folder)
+            await in_thread(_shorten_all, folders)
 
 
-def _shorten_all(folder: Path) -> None:
-    for path in folder.glob("*.log"):
+def _shorten_all(folders: Sequence[Path]) -> None:
+    for path in (path for folder in folders for path in folder.glob("*.log")):
         with contextlib.suppress(OSError):  # a full disk: the log stays as it is
             shorten(path, LOG_BYTES)
 

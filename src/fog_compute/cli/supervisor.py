@@ -85,7 +85,8 @@ class Supervisor:
             loop.add_signal_handler(signal.SIGHUP, self._stop.set)
         self._layout.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
         KeyringFile(self._layout.groups_file).load_or_make()
-        shortening = asyncio.create_task(keep_short(self._layout.logs), name="logs")
+        logs = keep_short(self._layout.logs, self._layout.monitoring_logs)
+        shortening = asyncio.create_task(logs, name="logs")
         try:
             async with asyncio.TaskGroup() as group:
                 starting = group.create_task(self._start(group), name="start")

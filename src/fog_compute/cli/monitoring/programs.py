@@ -35,20 +35,24 @@ class Program(NamedTuple):
         part: the name of the process among those of a fog.
         package: Debian's package, whose program has the same name.
         upstream: what its makers call the program.
+        port: where it is usually asked.
     """
 
     part: str
     package: str
     upstream: str
+    port: int
 
 
-PROMETHEUS: Final = Program("prometheus", "prometheus", "prometheus")
-ALERTMANAGER: Final = Program("alertmanager", "prometheus-alertmanager", "alertmanager")
-NODE_EXPORTER: Final = Program("node-exporter", "prometheus-node-exporter", "node_exporter")
+PROMETHEUS: Final = Program("prometheus", "prometheus", "prometheus", 9090)
+ALERTMANAGER: Final = Program("alertmanager", "prometheus-alertmanager", "alertmanager", 9093)
+NODE_EXPORTER: Final = Program("node-exporter", "prometheus-node-exporter", "node_exporter", 9100)
 POSTGRES_EXPORTER: Final = Program(
-    "postgres-exporter", "prometheus-postgres-exporter", "postgres_exporter"
+    "postgres-exporter", "prometheus-postgres-exporter", "postgres_exporter", 9187
 )
-REDIS_EXPORTER: Final = Program("redis-exporter", "prometheus-redis-exporter", "redis_exporter")
+REDIS_EXPORTER: Final = Program(
+    "redis-exporter", "prometheus-redis-exporter", "redis_exporter", 9121
+)
 
 NO_SHARE: Final = "the rules of the monitoring are not where they belong: install fog-compute again"
 

@@ -48,7 +48,7 @@ class Monitoring:
         """
         self._settings: Final = settings
         self._folder: Final = settings.layout.monitoring
-        self._logs: Final = settings.layout.logs
+        self._logs: Final = settings.layout.monitoring_logs
         self._on_event: Final = on_event
         self._host: Final = loopback_like(settings.host)
         self._exporters: Final = [
@@ -126,7 +126,8 @@ class Monitoring:
 
     def _write_settings(self) -> None:
         settings = self._settings
-        (self._folder / "targets").mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in (self._folder / "targets", self._logs):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         access = BackendAccess(self._key_file)
         if settings.tls_cert is not None:
             from fog_compute.cli.monitoring.certificates import name_in  # slow
@@ -177,7 +178,7 @@ class Monitoring:
 
     def _exporter(self, one: Exporter) -> Child:
         return self._child(
-            one.program, one.job, one.instance, 0, lambda _: one.options, "/", one.environment
+            one.program, one.job, one.instance, None, lambda _: one.options, "/", one.environment
         )
 
     def _child(
@@ -185,7 +186,7 @@ class Monitoring:
         program: Program,
         job: str,
         instance: str,
-        port: int,
+        port: int | None,
         options: Callable[[str], Sequence[str]],
         page: str,
         environment: Mapping[str, str] | None = None,
@@ -194,7 +195,7 @@ class Monitoring:
             found = programs.find(program)
             if found is None:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), program.package)
-            url = self._place(program.part, port)
+            url = self._place(program, port)
             self._set(program.part, [Target(job, instance, url)])
             return [str(found), f"--web.listen-address={urlsplit(url).netloc}", *options(url)]
 
@@ -207,18 +208,21 @@ class Monitoring:
             ready_page=lambda: self._urls[program.part] + page,
         )
 
-    def _place(self, part: str, port: int) -> str:
-        """Where a program listens from now on: where it did, or, at any port, at one that is free.
+    def _place(self, program: Program, port: int | None) -> str:
+        """Where a program listens from now on; without a port that was chosen, at one that is free.
+
+        That is the former or, as free ones soon belong to a connection, the usual one if it can be.
 
         Raises:
-            OSError: none is.
+            OSError: none is free.
         """
         if not port:
-            before = urlsplit(self._urls.get(part, "")).port or 0
+            usual = program.port if port is None else 0
+            before = urlsplit(self._urls.get(program.part, "")).port or usual
             with self._bound(before) as listener:
                 port = int(listener.getsockname()[1])
-        self._urls[part] = url_of(self._host, port)
-        return self._urls[part]
+        self._urls[program.part] = url_of(self._host, port)
+        return self._urls[program.part]
 
     def _bound(self, port: int) -> socket.socket:
         """The port if it is free, or another one."""
