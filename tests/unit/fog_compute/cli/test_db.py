@@ -12,7 +12,7 @@ import pytest
 from fog_compute.cli import main
 from fog_compute.client.lock import HomeLock
 from fog_compute.layout import HomeLayout
-from tests.unit.fog_compute.cli.test_every_command import has_backup, has_database
+from tests.unit.fog_compute.cli.prepared import has_backup, has_database
 
 MISSING_BLOB = "f" * 64
 
