@@ -502,9 +502,10 @@ def test_processes_export_what_the_reference_lists(fog: RunningFog) -> None:
         "Worker": Exported(worker["http"]),
     }
 
-    for kind, listed in sections().items():
-        assert pages[kind].differs(listed) == [], kind
-        assert pages[kind].kind.startswith("text/plain; version=0.0.4"), kind
+    listed = sections()
+    for kind, page in pages.items():
+        assert page.differs(listed[kind]) == [], kind
+        assert page.kind.startswith("text/plain; version=0.0.4"), kind
     backend = pages["Backend"]
     assert backend.total("fog_messages_total", outcome="acknowledged") > 0
     assert backend.total("fog_circuit_sends_total", privacy="private", outcome="acknowledged") > 0

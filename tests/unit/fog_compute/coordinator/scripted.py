@@ -20,6 +20,7 @@ from fog_compute.coordinator.registry import WorkerRegistry
 from fog_compute.coordinator.sessions import Tempo
 from fog_compute.errors import ChannelError
 from fog_compute.levels import PrivacyLevel
+from fog_compute.observability.metrics import BackendMetrics
 from fog_compute.store import Store
 from fog_compute.tasks import TaskResult
 from fog_compute.tasks.keyring import Keys
@@ -352,6 +353,7 @@ async def open_fog(
     network: MemoryNetwork | None = None,
     database: str | None = None,
     home: str = "",
+    metrics: BackendMetrics | None = None,
 ) -> Fog:
     """Make a fog without workers; nothing runs before `Fog.start`.
 
@@ -361,13 +363,18 @@ async def open_fog(
     tempo = Tempo(lease_s=60, request_timeout_s=1.0) if tempo is None else tempo
     asyncio.get_running_loop().set_default_executor(AtOnce())
     place = place_in(folder) if database is None else database
-    store = await Store.open(place, clock=clock, home=home or None)
+    metrics = BackendMetrics() if metrics is None else metrics
+    store = await Store.open(place, clock=clock, home=home or None, metrics=metrics.store)
     if network is None:
         network = MemoryNetwork(Random(seed), loss=loss, duplication=duplication, clock=clock)
     directory = Directory()
     channels = Channels(network, f"requester{home}")
-    onion = OnionCircuitService(channels, clock=clock, policy=circuits, rng=Random(seed))
-    fog = WorkerRegistry(MemberDirectory(directory, keys), clock=clock, rng=Random(seed))
+    onion = OnionCircuitService(
+        channels, clock=clock, policy=circuits, rng=Random(seed), metrics=metrics.circuits
+    )
+    fog = WorkerRegistry(
+        MemberDirectory(directory, keys), clock=clock, rng=Random(seed), metrics=metrics.tasks
+    )
     coordinator = FogCoordinator(
         store=store,
         workers=fog,
@@ -375,6 +382,7 @@ async def open_fog(
         keys=keys,
         tempo=tempo,
         clock=clock,
+        metrics=metrics.tasks,
     )
     return Fog(store, clock, network, directory, channels, onion, fog, coordinator, tempo)
 

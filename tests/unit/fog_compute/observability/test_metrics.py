@@ -77,6 +77,7 @@ def test_a_process_tells_of_itself_what_it_runs_and_what_it_takes() -> None:
         "process_start_time_seconds",
         "process_cpu_seconds_total",
         "process_resident_memory_bytes",
+        "process_virtual_memory_bytes",
         "process_open_fds",
         "process_max_fds",
     ):
