@@ -61,7 +61,7 @@ EVERY: Final = (
         {"service": "host"},
     ),
     Told("ServiceDown", "warning", "an exporter is killed", {"service": "host"}),
-    Told("JobAbsent", "critical", "the panel is no longer scraped", {"service": "fog-frontend"}),
+    Told("JobAbsent", "critical", "Redis is no longer scraped", {"service": "redis"}),
     Told("JobAbsent", "warning", "Alertmanager is no longer scraped", {"service": "alertmanager"}),
     Told("DiskNearlyFull", "warning", "a home of 1 GiB", {"instance": "second", "place": "home"}),
     Told(
@@ -83,8 +83,8 @@ EVERY: Final = (
     Told(
         "AuthorityNotSigning",
         "critical",
-        "the folder of an authority is gone",
-        {"instance": "calm-authority"},
+        "the authority waits for nodes that do not come",
+        {"instance": "lonely-authority"},
     ),
     Told("PacketKeyStale", "warning", "the folder of a node is gone", {"instance": "calm-exit"}),
     Told("CircuitFailures", "warning", "the middle nodes are frozen while there are tasks"),

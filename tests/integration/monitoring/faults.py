@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
@@ -16,18 +16,20 @@ from urllib.parse import parse_qs, urlsplit
 import pg8000.native
 import psutil
 
+from fog_compute.levels import PrivacyLevel
 from tests.integration.conftest import bench_program, scripts_folder
 from tests.integration.fogs import until
 from tests.integration.monitoring.causes import Told, told_of
 from tests.integration.monitoring.scrapes import SECOND, Scraped
 from tests.integration.monitoring.second import SecondBackend
-from tests.integration.monitoring.small_net import ROLES, SmallNet
+from tests.integration.monitoring.small_net import SmallNet
 from tests.integration.monitoring.stack import MIDDLES, Stack
 
 ALERT_S: Final = 90.0
 SEEN_S: Final = 60.0
 FLOOD_MESSAGES: Final = 20
-TASKS: Final = 12
+TASKS: Final = 6
+LEVELS: Final = (PrivacyLevel.PUBLIC, PrivacyLevel.PRIVATE, PrivacyLevel.CONFIDENTIAL)
 ERRORS: Final = 10
 CONNECTIONS: Final = 48
 STARTS: Final = 3
@@ -43,15 +45,24 @@ class Faults:
         self._ends: Final = ends
         folder = stack.folder
         self._tight: Final = ends.enter_context(SmallNet(folder / "tight", tight=True))
-        self._calm: Final = ends.enter_context(SmallNet(folder / "calm", tight=False))
+        self._calm: Final = ends.enter_context(SmallNet(folder / "calm"))
+        self._lonely: Final = ends.enter_context(SmallNet(folder / "lonely", alone=True))
         self._second: Final = ends.enter_context(
             SecondBackend(folder / "second", self._tight.bootstrap)
         )
         stack.targets.add(
             *_targets("tight", self._tight),
             *_targets("calm", self._calm),
+            *_targets("lonely", self._lonely),
             Scraped(SECOND, "second", self._second.address),
         )
+        self._later: Final[dict[tuple[str, ...], Callable[[], None]]] = {
+            ("HighPacketDropRate", "QueueNearFull", "ReplayMemoryNearFull"): self._freeze_net,
+            ("CertificateExpiresSoon",): self._second.renew,
+            ("RedisMemoryHigh",): lambda: stack.targets.remove("redis"),
+            ("ReplaySpike",): self._take_folder,
+            ("WorkerLoss", "LeaseExpiries"): self._freeze_middles,
+        }
         stack.await_scrapes()  # before anything counts, so that it counts from nothing on
 
     def begin(self) -> None:
@@ -61,36 +72,41 @@ class Faults:
         self._lose_workers()
         self._take_connections()
         self._lower_limit()
-        self._stack.targets.remove("fog-frontend")
         self._stack.targets.remove("alertmanager")
         self._ask_too_much()
         self._restart()
 
-    def go_on(self) -> None:
-        """Do what has to wait for what was done before."""
-        for name in ("HighPacketDropRate", "QueueNearFull", "ReplayMemoryNearFull"):
-            self.await_told(told_of(name, "warning"))
-        for name in ("authority", "entry", "exit"):
-            self._tight.signal(name, signal.SIGSTOP)
-        self.await_told(told_of("CertificateExpiresSoon", "warning"))
-        self._second.renew()
-        self.await_told(told_of("ReplaySpike", "warning"))
-        for name in ("authority", "exit"):
-            (self._calm.folder / name).rename(self._calm.folder / f"{name} is gone")
-        for name in ("WorkerLoss", "LeaseExpiries"):
-            self.await_told(told_of(name, "warning"))
-        self._freeze_middles()
-
     def await_told(self, told: Told) -> dict[str, Any]:
         """What the webhook hears of it, sooner or later."""
-        heard: list[dict[str, Any]] = []
 
-        def heard_it() -> bool:
-            heard.extend(one for one in self._stack.webhook.told() if told.is_it(one["labels"]))
-            return bool(heard)
+        def heard() -> bool:
+            self._go_on()
+            return self._heard(told) is not None
 
-        until(heard_it, ALERT_S, lambda: f"{told} was not heard: {self._stack.prometheus.firing()}")
-        return heard[0]
+        until(heard, ALERT_S, lambda: f"{told} was not heard: {self._stack.figures(told.alert)}")
+        alert = self._heard(told)
+        assert alert is not None
+        return alert
+
+    def _heard(self, told: Told) -> dict[str, Any] | None:
+        heard = self._stack.webhook.told()
+        return next((one for one in heard if told.is_it(one["labels"])), None)
+
+    def _go_on(self) -> None:
+        """Do what has to wait for what was done before, once that was heard of."""
+        for before, fault in list(self._later.items()):
+            if all(self._heard(told_of(name, "warning")) for name in before):
+                del self._later[before]
+                fault()
+
+    def _freeze_net(self) -> None:
+        """Leave a node without its authority, and a backend without its edges."""
+        self._tight.signal("authority", signal.SIGSTOP)
+        for edge in ("entry", "exit"):
+            self._tight.signal(edge, signal.SIGKILL)
+
+    def _take_folder(self) -> None:
+        (self._calm.folder / "exit").rename(self._calm.folder / "no exit")
 
     def _flood(self) -> None:
         self._run(
@@ -129,7 +145,8 @@ class Faults:
         for runner in frozen.children() + unable.children():
             runner.suspend()
             self._ends.callback(_resume, runner)
-        self._stack.submit(TASKS)
+        for level in LEVELS:
+            self._stack.submit(TASKS, level)
         until(self._all_slots_run, SEEN_S, lambda: "the workers take no tasks")
         frozen.suspend()
         self._ends.callback(_resume, frozen)
@@ -192,7 +209,7 @@ class Faults:
             node = psutil.Process(fog.node_pid(f"middle-{number}"))
             node.suspend()
             self._ends.callback(_resume, node)
-        self._stack.submit(TASKS)
+        self._stack.submit(2 * TASKS)
 
 
 def _resume(process: psutil.Process) -> None:
@@ -203,7 +220,7 @@ def _resume(process: psutil.Process) -> None:
 def _targets(name: str, net: SmallNet) -> list[Scraped]:
     nodes = [
         Scraped("betanet-mixnodes", f"{name}-{role}", net.address(role), {"role": role})
-        for role in ROLES
+        for role in net.roles
     ]
     authority = Scraped("betanet-authority", f"{name}-authority", net.authority_address)
     return [*nodes, authority]
@@ -215,5 +232,4 @@ def provoked(stack: Stack) -> Iterator[Faults]:
     with contextlib.ExitStack() as ends:
         faults = Faults(stack, ends)
         faults.begin()
-        faults.go_on()
         yield faults

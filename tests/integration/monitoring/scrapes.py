@@ -17,7 +17,7 @@ SCRAPE: Final = "1s"
 FOR: Final = "1s"
 """How long a condition holds before its alert fires; the ranges of the rules stay as they are."""
 
-NOT_HERE: Final = frozenset({"grafana", "loki", "alloy"})
+NOT_HERE: Final = frozenset({"grafana", "loki", "alloy", "fog-frontend"})
 """Jobs whose servers no package of Debian has."""
 
 SECOND: Final = "fog-backend-second"
@@ -25,7 +25,6 @@ SECOND: Final = "fog-backend-second"
 
 NEARER: Final[Mapping[tuple[str, str], tuple[str, str]]] = {
     ("DirectoryStale", "warning"): ("> 120", "> 2"),
-    ("AuthorityNotSigning", "critical"): ("> 60", "> 2"),
     ("TaskBacklogGrowing", "warning"): ("> 300", "> 2"),
 }
 """What an alert waits for by itself, beside its ``for``, by its name and severity: seconds that

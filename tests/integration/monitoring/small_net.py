@@ -32,8 +32,11 @@ class SmallNet:
         folder: where each has its state below its role; the authority below ``authority``.
     """
 
-    def __init__(self, folder: Path, *, tight: bool) -> None:
-        """Start all; they are in the first consensus. A flood is too much for ``tight`` ones."""
+    def __init__(self, folder: Path, *, tight: bool = False, alone: bool = False) -> None:
+        """Start all; they are in the first consensus.
+
+        A flood is too much for ``tight`` nodes; an authority that is ``alone`` waits for them.
+        """
         self.folder: Final = folder
         self._processes: Final[dict[str, subprocess.Popen[bytes]]] = {}
         folder.mkdir()
@@ -45,14 +48,15 @@ class SmallNet:
             *("--one-operator", "--http-port", self.authority_address.rpartition(":")[2]),
         )
         until(self.bootstrap.exists, READY_S, lambda: self.said("authority"))
-        for role in ROLES:
+        self.roles: Final = () if alone else ROLES
+        for role in self.roles:
             self._start(
                 role,
                 *("node", "--dir", folder / role, "--bootstrap", self.bootstrap, "--role", role),
                 *("--http-port", "0", "--link-port", "0", "--workers", "1", "--exact-metrics"),
                 *(TIGHT[role] if tight else ()),
             )
-        until(lambda: all(map(self._is_listed, ROLES)), READY_S, lambda: self.said("entry"))
+        until(lambda: all(map(self._is_listed, self.roles)), READY_S, lambda: self.said("entry"))
 
     @property
     def bootstrap(self) -> Path:

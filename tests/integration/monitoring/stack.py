@@ -17,6 +17,7 @@ from typing import Any, Final
 from fog_compute.levels import PrivacyLevel
 from tests.integration.conftest import scripts_folder
 from tests.integration.fogs import RunningFog, running_fog, until
+from tests.integration.monitoring.bare import bare
 from tests.integration.monitoring.programs import READY_S, Program, find
 from tests.integration.monitoring.prometheus import Alertmanager, Prometheus, Target, Webhook
 from tests.integration.monitoring.scrapes import (
@@ -30,6 +31,7 @@ from tests.integration.monitoring.scrapes import (
 )
 from tests.postgres import PrivatePostgres
 from tests.redis import PrivateRedis
+from tests.unit.monitoring.rule_files import alerts
 
 COLLECTORS: Final = ("cpu", "diskstats", "filesystem", "loadavg", "meminfo", "netdev", "uname")
 
@@ -107,6 +109,12 @@ class Stack:
         request = urllib.request.Request(state["url"] + path, body, headers)
         with urllib.request.urlopen(request, timeout=READY_S) as answer:
             return json.load(answer)
+
+    def figures(self, alert: str) -> str:
+        """What an alert goes by, and all that fires."""
+        questions = [one for rule in alerts() if rule.name == alert for one in bare(rule.expr)]
+        answers = {question: self.prometheus.query(question) for question in questions}
+        return f"{answers}, and what fires is {self.prometheus.firing()}"
 
     def await_scrapes(self) -> None:
         """Return once every target was scraped, and well."""
