@@ -32,6 +32,7 @@ asyncio.run(main())
 
 
 def test_program_ends_with_its_owner_however_that_ends() -> None:
+    """INV-MON-30."""
     with subprocess.Popen([sys.executable, "-c", OWNER], stdout=subprocess.PIPE) as owner:
         try:
             assert owner.stdout is not None

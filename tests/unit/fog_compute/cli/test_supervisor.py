@@ -209,6 +209,7 @@ async def test_what_was_started_again_is_kept_with_the_last_reason(
 async def test_what_watches_a_fog_stops_last_and_the_backend_alone_leaves_it_a_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """INV-MON-30, INV-MON-31."""
     ended: list[str] = []
     environments: dict[str, dict[str, str]] = {}
 

@@ -71,6 +71,7 @@ def test_redis_gets_its_password_apart(tmp_path: Path) -> None:
 
 
 def test_no_secret_is_in_an_argument_or_in_what_is_shown(tmp_path: Path) -> None:
+    """INV-MON-31."""
     settings = load_settings(
         home=tmp_path,
         database_url="postgresql://ann:s3cret@127.0.0.1/fog",

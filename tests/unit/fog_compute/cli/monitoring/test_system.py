@@ -77,6 +77,7 @@ def test_jobs_are_those_that_this_fog_has(tools: Path, tmp_path: Path) -> None:
 def test_parts_of_the_fog_become_targets_when_they_say_where_they_are(
     tools: Path, tmp_path: Path
 ) -> None:
+    """INV-MON-30."""
     watching = monitoring(tmp_path)
     watching.children()
     assert targets_in(tmp_path, targets.BACKEND) == []
@@ -94,6 +95,7 @@ def test_parts_of_the_fog_become_targets_when_they_say_where_they_are(
 
 
 def test_files_are_for_the_owner_alone(tools: Path, tmp_path: Path) -> None:
+    """INV-MON-31."""
     monitoring(tmp_path, alert_webhook="https://example.org/s3cret").children()
 
     folder = tmp_path / "home" / "monitoring"
