@@ -182,13 +182,15 @@ mod tests {
     #[test]
     fn a_coarse_histogram_keeps_the_mean_and_steps_with_its_counts() {
         let times = Times::new(&BOUNDS);
-        times.observe_shared(Duration::from_secs(4 * 1999), 1999);
+        times.observe_shared(Duration::from_secs(4 * 1250), 1250);
         let render = || {
             let mut page = Page::default();
             page.times("c_seconds", "Times", &times, Grain::Coarse);
             page.into_text()
         };
         assert!(render().ends_with("c_seconds_sum 4000\nc_seconds_count 1000\n"), "{}", render());
+        times.observe_shared(Duration::from_secs(4 * 749), 749);
+        assert!(render().contains("c_seconds_count 1000\n"), "{}", render());
         times.observe(Duration::from_secs(4));
         assert!(render().ends_with("c_seconds_sum 8000\nc_seconds_count 2000\n"), "{}", render());
     }

