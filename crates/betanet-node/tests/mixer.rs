@@ -254,7 +254,8 @@ async fn each_way_in_which_a_packet_is_wrong_moves_its_counter() {
     node.refuses(&spoilt, "bad_payload").await;
     node.refuses(&good, "replay").await;
     assert_eq!((2, 2), node.packet_keys.replay_load());
-    node.refuses(&node.last(), "replay_cache_full").await;
+    let one_more = node.last();
+    node.refuses(&one_more, "replay_cache_full").await;
     node.packet_keys.forget(None).erase();
     node.refuses(&good, "no_key").await;
 }
