@@ -27,7 +27,7 @@ from tests.integration.monitoring.stack import MIDDLES, Stack
 
 ALERT_S: Final = 90.0
 SEEN_S: Final = 60.0
-FLOOD_MESSAGES: Final = 20
+FLOOD_MESSAGES: Final = 60
 TASKS: Final = 6
 LEVELS: Final = (PrivacyLevel.PUBLIC, PrivacyLevel.PRIVATE, PrivacyLevel.CONFIDENTIAL)
 ERRORS: Final = 10

@@ -17,7 +17,7 @@ SCRAPE: Final = "1s"
 FOR: Final = "1s"
 """How long a condition holds before its alert fires; the ranges of the rules stay as they are."""
 
-NOT_HERE: Final = frozenset({"grafana", "loki", "alloy", "fog-frontend"})
+NOT_HERE: Final = frozenset({"grafana", "loki", "alloy"})
 """Jobs whose servers no package of Debian has."""
 
 SECOND: Final = "fog-backend-second"

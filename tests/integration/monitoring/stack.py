@@ -192,8 +192,7 @@ def net_targets(net: Path) -> list[Scraped]:
         role = one["name"].split("-")[0]
         job = "betanet-authority" if role == "authority" else "betanet-mixnodes"
         labels = {} if role == "authority" else {"role": role}
-        if one["http"]:
-            found.append(Scraped(job, one["name"], one["http"], labels))
+        found.append(Scraped(job, one["name"], one["http"], labels))
     return found
 
 
@@ -202,10 +201,9 @@ def fog_targets(fog: RunningFog) -> list[Scraped]:
     state = json.loads((fog.home / "fog.json").read_text())
     found = [Scraped("fog-backend", "backend", urllib.parse.urlsplit(state["url"]).netloc)]
     for name in state["children"]:
-        file = fog.home / name / "worker.json"
-        http = json.loads(file.read_text()).get("http") if file.exists() else None
-        if http:
-            found.append(Scraped("fog-worker", name, urllib.parse.urlsplit(http).netloc))
+        if name.startswith("worker-"):
+            worker = json.loads((fog.home / name / "worker.json").read_text())
+            found.append(Scraped("fog-worker", name, urllib.parse.urlsplit(worker["http"]).netloc))
     return [*found, *net_targets(fog.home / "net")]
 
 
@@ -224,6 +222,7 @@ def running_stack(folder: Path, server: PrivatePostgres) -> Iterator[Stack]:
             "postgres": postgres_exporter(url, logs / "postgres-exporter"),
             "redis": redis_exporter(redis.url, logs / "redis-exporter"),
             "host": node_exporter(logs / "node-exporter"),
+            "fog-frontend": panel(logs / "panel"),
         }
         for exporter in exporters.values():
             ends.enter_context(exporter)

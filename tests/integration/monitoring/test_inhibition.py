@@ -39,7 +39,7 @@ KEPT_BACK: Final = (
 
 
 def test_what_follows_from_another_alert_is_kept_back(tmp_path: Path) -> None:
-    """INV-MON-15."""
+    """INV-MON-19."""
     alerts = [
         {"labels": {"alertname": name, "severity": severity, **labels}}
         for name, severity, labels in (*TOLD, *KEPT_BACK)
