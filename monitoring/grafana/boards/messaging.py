@@ -78,7 +78,7 @@ def _figures() -> list[AnyPanel]:
         figure(
             "Links (an edge and more is good)",
             "Edges that this fog's client is attached to, and links of the mesh. Without an "
-            "edge nothing goes over the mixnet: `fog net status`.",
+            "edge nothing goes over the mixnet: `fog status`.",
             Query("sum(fog_net_edges)", "edges"),
             Query("sum by (kind) (fog_chat_links)", "mesh, {{kind}}"),
             unit="short",

@@ -1,4 +1,4 @@
-"""The dashboards: made from their code, laid out to be read, and asking what Prometheus can answer.
+"""INV-MON-21: the dashboards are made from code, laid out to be read, and ask what can be answered.
 
 There is no Grafana here to load them: what its majors from 10.1 on are known to want is looked for.
 """

@@ -96,7 +96,7 @@ def test_what_is_read_without_opting_in_needs_no_other_file() -> None:
 
 
 def test_lines_cannot_make_streams() -> None:
-    """INV-MON: the labels are three, and a line sets one of four values of one of them."""
+    """INV-MON-22: the labels are three, and a line sets one of four values of one of them."""
     stages = the("loki.process", "lines").blocks
     names = [stage.name for stage in stages]
     kept = next(stage for stage in stages if stage.name == "stage.label_keep")
