@@ -100,6 +100,13 @@ class Settings(BaseSettings):
     memory_mib: int = Field(
         1024, ge=1, le=65536, description="Memory that one task may have on a local worker, MiB."
     )
+    worker_http_port: int = Field(
+        0,
+        ge=0,
+        le=65535,
+        description="Port on loopback at which a local worker shows its health and metrics, the"
+        " next worker at the next port; 0 takes any free ones.",
+    )
     entry_nodes: int = Field(
         _DEFAULT_NODE_COUNTS["entry"], ge=1, le=16, description="Entry nodes of the local net."
     )

@@ -44,6 +44,14 @@ def start(
     memory: Annotated[
         str | None, Parameter(help="Memory that one task may have, such as 1GiB.")
     ] = None,
+    metrics_port: Annotated[
+        int | None,
+        Parameter(
+            help="Port on loopback for /health and /metrics; by default any free one, which"
+            " `fog worker status` shows.",
+            converter=whole,
+        ),
+    ] = None,
     detach: Annotated[
         bool, Parameter(negative=(), help="Leave it in the background once it is ready.")
     ] = False,
@@ -64,7 +72,17 @@ def start(
         if token is not None and not isinstance(HomeLock(layout).holder(), Free):
             note("the worker that runs here takes the keys of the token's groups")
             return 0
-        _start(layout, slots, memory, report, detach=detach)
+        settings = load_settings(
+            home=layout.root,
+            net=layout.joined,
+            port=0,
+            workers=1,
+            monitoring=False,
+            slots=slots,
+            memory_mib=None if memory is None else parse_bytes(memory) // MIB,
+            worker_http_port=metrics_port,
+        )
+        _start(settings, report, detach=detach)
     return 0
 
 
@@ -94,18 +112,8 @@ def _join(layout: HomeLayout, token: str | None) -> None:
         join(layout, read_token(token), SystemClock().now())
 
 
-def _start(
-    layout: HomeLayout, slots: int | None, memory: str | None, report: Report, *, detach: bool
-) -> None:
-    settings = load_settings(
-        home=layout.root,
-        net=layout.joined,
-        port=0,
-        workers=1,
-        monitoring=False,
-        slots=slots,
-        memory_mib=None if memory is None else parse_bytes(memory) // MIB,
-    )
+def _start(settings: Settings, report: Report, *, detach: bool) -> None:
+    layout = settings.layout
     may_stay(detach=detach)
     lock = HomeLock(layout)
     if isinstance(lock.holder(), Free):
@@ -125,5 +133,6 @@ def _start(
 def _detach(settings: Settings, report: Report) -> None:
     words = ["worker", "start", "--slots", str(settings.slots)]
     words += ["--memory", f"{settings.memory_mib}MiB"]
+    words += ["--metrics-port", str(settings.worker_http_port)]
     environment = settings_environment(settings) | {"FOG_HOME": str(home_from_environment())}
     start_in_background(words, settings.layout, environment, report)

@@ -92,7 +92,9 @@ def _as_json(one: _Lent) -> dict[str, object]:
     """All of a report; of one who does not run, without what was only true while it did."""
     report: dict[str, object] = msgspec.to_builtins(one.report)
     if not one.runs:
-        report.update(dict.fromkeys(("able", "running", "waiting", "trouble", "lacking", "walls")))
+        report.update(
+            dict.fromkeys(("able", "running", "waiting", "trouble", "lacking", "walls", "http"))
+        )
         report["levels"] = [
             {**level, "listed": False, "reason": ""}
             for level in msgspec.to_builtins(one.report.levels)
@@ -135,6 +137,8 @@ def _fields(one: _Lent) -> list[tuple[str, str]]:
         ("walls", ", ".join(wall.name for wall in report.walls if wall.stands) or "none"),
         *(("without", f"{wall.name}: {wall.says}") for wall in report.walls if not wall.stands),
     ]
+    if report.http:
+        lines.append(("watched", f"at {report.http}/health and {report.http}/metrics"))
     if report.trouble:
         lines.append(("trouble", report.trouble))
     return lines

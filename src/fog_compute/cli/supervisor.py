@@ -170,6 +170,9 @@ class Supervisor:
         return self._child("backend", command)
 
     def _worker(self, index: int) -> Child:
+        first = self._settings.worker_http_port
+        http_port = first + index if first else 0
+
         def command() -> Sequence[str]:
             return [
                 *spawn.python_command("fog_compute.worker", "--die-with-parent", "--json-logs"),
@@ -180,7 +183,7 @@ class Supervisor:
                 *("--kinds", self._settings.kinds),
                 *("--interpreters", str(self._layout.interpreters)),
                 *("--memory-mib", str(self._settings.memory_mib)),
-                *("--http-port", "0"),
+                *("--http-port", str(http_port)),
                 *("--log-level", self._settings.log_level),
             ]
 

@@ -245,7 +245,7 @@ async def _serve(options: argparse.Namespace) -> None:
             await opened.enter_async_context(show_pages(listening, pages))
         beside = (
             asyncio.create_task(_announce_ready(agent, http)),
-            asyncio.create_task(_keep_report(agent, options.home)),
+            asyncio.create_task(_keep_report(agent, options.home, http)),
         )
         try:
             await _run_until(agent, stop, by_owner=options.die_with_parent)
@@ -300,11 +300,11 @@ async def _announce_ready(agent: WorkerAgent, http: str) -> None:
     announce("ready", **({"http": http} if http else {}))
 
 
-async def _keep_report(agent: WorkerAgent, home: Path) -> None:
+async def _keep_report(agent: WorkerAgent, home: Path, http: str) -> None:
     """Write down how the worker stands whenever that has changed; where it cannot be, go on."""
     written = b""
     while True:
-        report = msgspec.json.encode(agent.report())
+        report = msgspec.json.encode(msgspec.structs.replace(agent.report(), http=http))
         if report != written:
             with contextlib.suppress(OSError):  # the disk's trouble is told by who needs it
                 write_report(home, report)

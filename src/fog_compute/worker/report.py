@@ -79,6 +79,7 @@ class WorkerReport(msgspec.Struct, frozen=True):
         wall_s: seconds that one task may run.
         scratch_bytes: what a task's working directory may hold.
         output_bytes: what a task may write, to each stream and as files.
+        http: where it shows its health and metrics; empty if nowhere.
     """
 
     levels: tuple[Listing, ...]
@@ -101,6 +102,7 @@ class WorkerReport(msgspec.Struct, frozen=True):
     wall_s: float = 0
     scratch_bytes: int = 0
     output_bytes: int = 0
+    http: str = ""
 
 
 def write_report(home: Path, report: bytes) -> None:

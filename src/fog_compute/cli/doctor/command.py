@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from fog_compute.cli.common import LINE_LENGTH, CommandError, JsonFlag, print_json
-from fog_compute.cli.doctor import fog, machine, people, sandbox
+from fog_compute.cli.doctor import fog, machine, people, sandbox, watching
 from fog_compute.cli.doctor.findings import Finding, Verdict
 from fog_compute.cli.output import write
 from fog_compute.client.lock import Free, HomeLock
@@ -70,6 +70,8 @@ _EXAMINATIONS: Final[tuple[Examination, ...]] = (
     fog.running,
     people.bluetooth,
     people.messages,
+    watching.watchers,
+    watching.exporters,
 )
 
 _WIDTH: Final = max(len(verdict) for verdict in Verdict)

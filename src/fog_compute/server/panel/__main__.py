@@ -77,7 +77,7 @@ async def _serve(files: dict[str, StaticFile], host: str, listener: socket.socke
             ws="none",
             timeout_graceful_shutdown=GRACE_S,
         ),
-        lambda: _log.info("panel.stopping"),
+        lambda: None,
         places=min(PLACES, places_for(raise_descriptor_limit())),
     )
     # Its warnings are about what strangers send, a line for each.
@@ -87,7 +87,7 @@ async def _serve(files: dict[str, StaticFile], host: str, listener: socket.socke
         signal.signal(number, lambda *_: None)
     end_on_hangup()
     url = url_of(*listener.getsockname()[:2])
-    _log.info("panel.started", files=len(files))
+    _log.info("panel.started")
     announce("ready", url=url, pid=os.getpid())
     await server.serve(sockets=[listener])
 

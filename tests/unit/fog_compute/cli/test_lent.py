@@ -48,6 +48,7 @@ REPORT = WorkerReport(
     wall_s=600,
     scratch_bytes=2 * 2**30,
     output_bytes=3 * 2**30,
+    http="http://127.0.0.1:9100",
 )
 
 
@@ -87,6 +88,7 @@ def test_owner_sees_level_by_level_how_the_machine_is_lent(
         "refused  13 requests of strangers",
         "walls    seccomp",
         "without  landlock: an old kernel",
+        "watched  at http://127.0.0.1:9100/health and http://127.0.0.1:9100/metrics",
         "trouble  the disk is full",
     ):
         assert line in shown.splitlines()

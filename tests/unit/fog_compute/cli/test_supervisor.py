@@ -94,6 +94,25 @@ async def test_fog_runs_on_where_its_state_cannot_be_written(
     assert capsys.readouterr().err.count("fog.json cannot be written (Is a directory)") == 1
 
 
+@pytest.mark.parametrize(("port", "ports"), [(0, ["0", "0"]), (9200, ["9200", "9201"])])
+async def test_each_worker_shows_its_metrics_at_a_port_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, port: int, ports: list[str]
+) -> None:
+    given: dict[str, str] = {}
+
+    class AskedChild(ReadyChild):
+        async def keep(self) -> None:
+            command = self._command()
+            if "--http-port" in command:
+                given[self.name] = command[command.index("--http-port") + 1]
+            await super().keep()
+
+    net = tmp_path / "net.json"
+    await started(tmp_path, monkeypatch, AskedChild, net=net, workers=2, worker_http_port=port)
+
+    assert given == dict(zip(("worker-0", "worker-1"), ports, strict=True))
+
+
 @pytest.mark.parametrize(
     ("host", "address"),
     [("127.0.0.1", "127.0.0.1"), ("::1", "::1"), ("::", "::1"), ("0.0.0.0", "127.0.0.1")],
