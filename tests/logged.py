@@ -9,7 +9,11 @@ from pathlib import Path
 
 import jsonschema_rs
 
+from fog_compute.observability.logs import without_ids
+
 __all__ = ["fields_of_schema", "misfits", "validator"]
+
+TOLD = ("INFO", "WARN", "ERROR")
 
 _SCHEMA = Path(__file__).parents[1] / "docs/spec/log-line.schema.json"
 
@@ -36,3 +40,5 @@ def misfits(folder: Path) -> Iterator[str]:
                 continue
             for error in validator().iter_errors(fields):
                 yield f"{path.name}: {error.message}: {line}"
+            if fields.get("level") in TOLD and without_ids(line) != line:
+                yield f"{path.name}: it names a machine, a key or an id: {line}"

@@ -135,9 +135,11 @@ def test_schema_takes_what_is_written_and_refuses_what_is_not() -> None:
 
 def test_misfits_are_found_in_files(tmp_path: Path) -> None:
     (tmp_path / "net").mkdir()
-    (tmp_path / "net" / "a.log").write_text('panicked\n{"level": "INFO"}\n')
+    named = json.dumps({"level": "WARN", "reason": "at 192.0.2.7"})
+    (tmp_path / "net" / "a.log").write_text(f'panicked\n{{"level": "INFO"}}\n{named}\n')
 
     found = list(misfits(tmp_path))
 
     assert found[0] == "a.log: no JSON: panicked"
     assert any("timestamp" in one for one in found[1:])
+    assert next(one for one in found if "names a machine" in one).endswith(named)
