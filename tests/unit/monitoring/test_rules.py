@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from fog_compute.cli.monitoring.config import RUNBOOKS
 from tests.unit.monitoring.promql import selected
 from tests.unit.monitoring.rule_files import (
     LISTS,
@@ -103,6 +104,13 @@ def test_alertmanager_accepts_its_configuration_with_and_without_a_webhook(tmp_p
     run("amtool", "check-config", hooked)
     receivers = yaml.safe_load(hooked.read_text("utf-8"))["receivers"]
     assert [list(receiver) for receiver in receivers] == [["name", "webhook_configs"]]
+
+
+def test_alerts_of_containers_and_of_a_fog_lead_to_the_same_pages() -> None:
+    config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text("utf-8"))
+
+    assert config["global"]["external_labels"] == {"runbooks": RUNBOOKS}
+    assert RUNBOOKS.endswith(f"/{PAGES.relative_to(PROMETHEUS.parents[1])}")
 
 
 def test_every_target_says_what_and_where_it_is() -> None:
