@@ -23,6 +23,10 @@ class Told:
     cause: str
     labels: Mapping[str, str] = field(default_factory=dict)
 
+    def __str__(self) -> str:
+        """Which alert, and of whom."""
+        return "-".join([self.alert, self.severity, *self.labels.values()])
+
     @property
     def rule(self) -> tuple[str, str]:
         """Which rule it proves."""
@@ -61,6 +65,7 @@ EVERY: Final = (
         {"service": "host"},
     ),
     Told("ServiceDown", "warning", "an exporter is killed", {"service": "host"}),
+    Told("ServiceDown", "critical", "Redis is killed, its exporter answers", {"service": "redis"}),
     Told("JobAbsent", "critical", "Redis is no longer scraped", {"service": "redis"}),
     Told("JobAbsent", "warning", "Alertmanager is no longer scraped", {"service": "alertmanager"}),
     Told("DiskNearlyFull", "warning", "a home of 1 GiB", {"instance": "second", "place": "home"}),
@@ -73,6 +78,7 @@ EVERY: Final = (
     ),
     Told("MixnodeUnhealthy", "critical", "the authority is frozen", {"instance": "tight-middle"}),
     Told("DirectoryStale", "warning", "the authority is frozen", {"instance": "tight-middle"}),
+    Told("DirectoryStale", "critical", "the authority is frozen", {"instance": "tight-middle"}),
     Told("DirectoryStale", "critical", "the authority is frozen", {"instance": "second"}),
     Told(
         "BackendPartDown",
@@ -92,9 +98,13 @@ EVERY: Final = (
     Told("DeliveryBudgetBurnSlow", "warning", "the middle nodes are frozen while there are tasks"),
     Told("CertificateExpiresSoon", "critical", "a certificate for one day", {"instance": "second"}),
 )
-"""Every rule and how it is provoked, in the order in which it is waited for."""
+"""How each rule is provoked, in the order in which it is waited for."""
 
 
-def told_of(alert: str, severity: str) -> Told:
-    """What has to be heard of a rule."""
-    return next(told for told in EVERY if told.rule == (alert, severity))
+def told_of(alert: str, severity: str, **labels: str) -> Told:
+    """What has to be heard of a rule, and of one that has these labels."""
+    return next(
+        told
+        for told in EVERY
+        if told.rule == (alert, severity) and labels.items() <= told.labels.items()
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import subprocess
@@ -56,13 +57,17 @@ class Faults:
             *_targets("lonely", self._lonely),
             Scraped(SECOND, "second", self._second.address),
         )
-        self._later: Final[dict[tuple[str, ...], Callable[[], None]]] = {
-            ("HighPacketDropRate", "QueueNearFull", "ReplayMemoryNearFull"): self._freeze_net,
-            ("CertificateExpiresSoon",): self._second.renew,
-            ("RedisMemoryHigh",): lambda: stack.targets.remove("redis"),
-            ("ReplaySpike",): self._take_folder,
-            ("WorkerLoss", "LeaseExpiries"): self._freeze_middles,
-        }
+        warned = functools.partial(told_of, severity="warning")
+        floods = ("HighPacketDropRate", "QueueNearFull", "ReplayMemoryNearFull")
+        redis_down = told_of("ServiceDown", "critical", service="redis")
+        self._later: Final[list[tuple[list[Told], Callable[[], None]]]] = [
+            (list(map(warned, floods)), self._freeze_net),
+            ([warned("CertificateExpiresSoon")], self._second.renew),
+            ([warned("RedisMemoryHigh")], stack.redis.kill),
+            ([redis_down], lambda: stack.targets.remove("redis")),
+            ([warned("ReplaySpike")], self._take_folder),
+            ([warned("WorkerLoss"), warned("LeaseExpiries")], self._freeze_middles),
+        ]
         stack.await_scrapes()  # before anything counts, so that it counts from nothing on
 
     def begin(self) -> None:
@@ -94,9 +99,10 @@ class Faults:
 
     def _go_on(self) -> None:
         """Do what has to wait for what was done before, once that was heard of."""
-        for before, fault in list(self._later.items()):
-            if all(self._heard(told_of(name, "warning")) for name in before):
-                del self._later[before]
+        for one in list(self._later):
+            before, fault = one
+            if all(map(self._heard, before)):
+                self._later.remove(one)
                 fault()
 
     def _freeze_net(self) -> None:
