@@ -104,8 +104,9 @@ impl Page {
             let bound = if bound.is_finite() { format!("{bound:?}") } else { "+Inf".to_owned() };
             self.line(format_args!("{name}_bucket{{le=\"{bound}\"}} {total}"));
         }
-        let share = if exact == 0 { 0.0 } else { ratio(total, exact) };
-        self.line(format_args!("{name}_sum {}", times.sum().as_secs_f64() * share));
+        let sum = u128::from(total) * times.sum().as_nanos() / u128::from(exact.max(1));
+        let sum = Duration::from_nanos(u64::try_from(sum).unwrap_or(u64::MAX));
+        self.line(format_args!("{name}_sum {}", sum.as_secs_f64()));
         self.line(format_args!("{name}_count {total}"));
     }
 
@@ -133,11 +134,6 @@ impl Page {
         // Writing into a string cannot fail.
         let _ = writeln!(self.0, "{line}");
     }
-}
-
-fn ratio(part: u64, whole: u64) -> f64 {
-    // The detour over durations converts without a cast; both have the same unit.
-    Duration::from_nanos(part).as_secs_f64() / Duration::from_nanos(whole).as_secs_f64()
 }
 
 #[cfg(test)]
