@@ -42,8 +42,7 @@ def _figures() -> list[AnyPanel]:
         ),
         figure(
             "Workers (none lost is good)",
-            "Workers by state, as the coordinator sees them. One is lost when nothing was heard "
-            "of it for its lease.",
+            "Workers by state, as the coordinator sees them. One is lost when it did not answer.",
             Query("sum by (state) (fog_workers)", "{{state}}"),
             unit="short",
             runbooks=("WorkerLoss",),

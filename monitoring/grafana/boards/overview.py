@@ -35,13 +35,18 @@ def dashboard() -> model.Dashboard:
 def _figures() -> list[AnyPanel]:
     return [
         figure(
-            "Down: targets and parts (0 is good)",
-            "Targets that Prometheus does not reach, and parts of the backend that do not run. "
-            "If it is not 0, the panel below names the service; `fog status` names the part.",
-            Query("(count(up == 0) or vector(0)) + (count(fog_service_up == 0) or vector(0))"),
+            "Down: targets, jobs and parts (0 is good)",
+            "Targets that Prometheus does not reach, jobs of which it knows no target, and parts "
+            "of the backend that do not run. If it is not 0, the panel below names the service; "
+            "`fog status` names the part.",
+            Query(
+                "(count(up == 0) or vector(0))"
+                " + (count(fog_expected_job unless on (service) up) or vector(0))"
+                " + (count(fog_service_up == 0) or vector(0))"
+            ),
             unit="short",
             steps=((None, GREEN), (1, RED)),
-            runbooks=("ServiceDown", "BackendPartDown"),
+            runbooks=("ServiceDown", "JobAbsent", "BackendPartDown"),
         ),
         figure(
             "Alerts that fire (0 is good)",
@@ -79,8 +84,12 @@ def _status() -> list[AnyPanel]:
         states(
             "Services (green is up)",
             "Whether each service answers Prometheus; one target that is down colours its "
-            "service. Red: `fog status`, or `docker compose ps`, then the service's log.",
-            Query("min by (service) (up)", "{{service}}"),
+            "service, and so does the lack of all that must be there. Red: `fog status`, or "
+            "`docker compose ps`, then the service's log.",
+            Query(
+                "min by (service) (up) or min by (service) (fog_expected_job * 0)",
+                "{{service}}",
+            ),
             {"0": ("down", RED), "1": ("up", GREEN)},
             runbooks=("ServiceDown", "JobAbsent"),
         ),

@@ -21,15 +21,6 @@ def selected(expr: str) -> list[Selected]:
     return [found for node, span in _walk(promql_parser.parse(expr)) for found in _of(node, span)]
 
 
-def grouped(expr: str) -> list[set[str]]:
-    """The labels of ``sum by (…)`` and its like, from outside inwards, at the head of ``expr``."""
-    return [
-        set(node.modifier.labels)
-        for node, _ in _walk(promql_parser.parse(expr))
-        if isinstance(node, promql_parser.AggregateExpr) and node.modifier is not None
-    ]
-
-
 def _of(node: Any, span: float | None) -> Iterator[Selected]:
     if isinstance(node, promql_parser.VectorSelector):
         yield Selected(

@@ -140,6 +140,8 @@ class Answers:
 
     def _aggregated(self, node: Any) -> frozenset[str]:
         within = self._of(node.expr) or frozenset()
+        if str(node.op) in {"topk", "bottomk"}:
+            return within
         by = frozenset(node.modifier.labels) if node.modifier else frozenset()
         if not by <= within:
             raise KeyError(f"{sorted(by - within)} is no label of {node.expr}")

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from monitoring.grafana.boards.__main__ import texts
-from monitoring.grafana.queries import FOLDER, Asked, queries
-from tests.unit.monitoring.promql import grouped, selected
+from monitoring.grafana.queries import FOLDER, queries
+from tests.unit.monitoring.promql import selected
 
 DASHBOARDS = {path.stem: json.loads(path.read_text("utf-8")) for path in FOLDER.glob("*.json")}
 ASKED = queries()
@@ -32,10 +32,6 @@ STEPPING = re.compile(r"betanet_\w+_(total|bucket)|process_cpu_seconds_total")
 
 def every_panel() -> list[tuple[str, dict[str, Any]]]:
     return [(name, panel) for name, made in DASHBOARDS.items() for panel in made["panels"]]
-
-
-def described(asked: Asked) -> str:
-    return f"{asked.dashboard}-{asked.panel}-{asked.ref}"
 
 
 def test_files_are_what_the_code_makes() -> None:
@@ -133,21 +129,6 @@ def test_variables_are_used_and_those_that_are_used_exist() -> None:
         own = {one for one in used if not one.startswith("__")}
         assert own | {"datasource"} == there | {"datasource"}, name
         assert used - own <= {"__rate_interval", "__interval", "__range", "__url_time_range"}, name
-
-
-@pytest.mark.parametrize("asked", ASKED, ids=described)
-def test_a_question_is_promql(asked: Asked) -> None:
-    assert selected(asked.expr), asked
-
-
-@pytest.mark.parametrize("asked", ASKED, ids=described)
-def test_a_legend_names_labels_that_are_left(asked: Asked) -> None:
-    wanted = set(re.findall(r"\{\{(\w+)\}\}", asked.legend))
-
-    left = set().union(*grouped(asked.expr))
-    assert wanted <= left, asked
-    if grouped(asked.expr) and not asked.instant and "histogram_quantile" not in asked.expr:
-        assert wanted == left - {"le"} or len(grouped(asked.expr)) > 1, asked
 
 
 def test_what_nodes_step_is_asked_over_five_minutes() -> None:

@@ -6,87 +6,70 @@ import re
 
 import pytest
 
-import metrics_reference
 from monitoring.grafana.queries import Asked, queries
-from tests.unit.monitoring.promql import Selected, grouped, selected
-from tests.unit.monitoring.rule_files import Recorded, rules
+from tests.unit.monitoring import rule_files
+from tests.unit.monitoring.promql import Selected, selected
 
-OF_TARGETS = {"service", "network", "instance", "role"}
-OF_OTHERS = {
-    # Prometheus itself.
-    "up": {},
-    "ALERTS": {"alertname": set(), "alertstate": {"firing", "pending"}, "severity": set()},
-    # The node exporter.
-    "node_cpu_seconds_total": {"mode": {"idle", "user", "system", "iowait"}},
-    "node_memory_MemAvailable_bytes": {},
-    "node_memory_MemTotal_bytes": {},
-}
 WORD = re.compile(r"[a-z_]+")
+OF_ALERTS = {"alertname", "alertstate", "severity", *rule_files.OF_TARGETS}
+
+EXPORTED = rule_files.exported()
+LABELS = {
+    name: labels | {"role"} if name in {"up", *EXPORTED} and "role" not in labels else labels
+    for name, labels in rule_files.known().items()
+} | {"ALERTS": frozenset(OF_ALERTS)}
+"""The labels of every series; a node's role is one of those that its target gives."""
+
+ANSWERS = rule_files.Answers(LABELS)
 
 
-def known() -> dict[str, dict[str, set[str]]]:
-    """Labels and their values, where these are listed, of every series by its name."""
-    found: dict[str, dict[str, set[str]]] = {**OF_OTHERS}
-    for row in metrics_reference.PAGE.read_text("utf-8").splitlines():
-        cells = row.strip("| ").split(" | ")
-        if not row.startswith("| `"):
-            continue
-        name, kind, labels = cells[0].strip("` "), cells[1], cells[3]
-        values = {
-            label: set(listing) if all(map(WORD.fullmatch, listing)) else set()
-            for label, text in re.findall(r"`(\w+)`: ([^;]*)", labels)
-            for listing in [text.strip().split(", ")]
-        }
-        found[name] = values
-        if kind == "histogram":
-            found[f"{name}_bucket"] = {**values, "le": set()}
-            found[f"{name}_sum"] = found[f"{name}_count"] = values
-    for rule in rules():
-        if isinstance(rule, Recorded):
-            found[rule.name] = {}
-    return found
-
-
-KNOWN = known()
-
-
-def flaws(asked: str) -> list[str]:
-    """What an expression asks for that there is not."""
+def wrong_values(expr: str) -> list[str]:
+    """What labels are asked for that they cannot be, where the reference lists what they can."""
     found = []
-    for one in selected(asked):
-        if one.metric not in KNOWN:
-            found.append(f"no metric {one.metric}")
-            continue
-        labels = KNOWN[one.metric]
+    for one in selected(expr):
         for label, value in one.labels:
-            if label not in {*labels, *OF_TARGETS}:
-                found.append(f"{one.metric} has no label {label}")
-            elif labels.get(label) and not set(value.split("|")) <= labels[label]:
-                found.append(f"{one.metric} has no {label} {value}")
-    has = OF_TARGETS.union(*(KNOWN.get(one.metric, {}) for one in selected(asked)))
-    by = set().union(*grouped(asked))
-    return [*found, *(f"nothing has the label {label}" for label in by - has)]
+            listed = EXPORTED.get(one.metric, {}).get(label, "").strip().split(", ")
+            if len(listed) > 1 and all(map(WORD.fullmatch, listed)):
+                found += [
+                    f"{one.metric} has no {label} {word}"
+                    for word in value.split("|")
+                    if word not in listed
+                ]
+    return found
 
 
 @pytest.mark.parametrize(
     "asked", queries(), ids=lambda one: f"{one.dashboard}-{one.panel}-{one.ref}"
 )
 def test_a_panel_asks_for_what_there_is(asked: Asked) -> None:
-    assert flaws(asked.expr) == [], asked
+    # A quantile is asked of buckets, and no longer has their bounds.
+    left = (ANSWERS.labels(asked.expr) or frozenset()) - {"le"}
+
+    assert wrong_values(asked.expr) == []
+    wanted = set(re.findall(r"\{\{(\w+)\}\}", asked.legend))
+    if not asked.instant and "topk" not in asked.expr:
+        # All that tells series apart, but what each series of a panel has in common.
+        assert wanted == left - {"job", "service", "network", "instance", "role"} | (wanted & left)
+    assert wanted <= left
 
 
 @pytest.mark.parametrize(
     ("expr", "flaw"),
     [
-        ("rate(fog_taks_total[5m])", "no metric fog_taks_total"),
+        ("rate(fog_taks_total[5m])", "fog_taks_total"),
         ('fog_tasks{status="queued"}', "fog_tasks has no label status"),
-        ('fog_tasks{state=~"queued|waiting"}', "fog_tasks has no state queued|waiting"),
-        ("sum by (state) (fog_store_waiting)", "nothing has the label state"),
-        ("histogram_quantile(0.5, rate(fog_tasks_bucket[5m]))", "no metric fog_tasks_bucket"),
+        ("sum by (state) (fog_store_waiting)", "state"),
+        ("histogram_quantile(0.5, rate(fog_tasks_bucket[5m]))", "fog_tasks_bucket"),
+        ("fog_tasks / fog_attempts_total", "on one side only"),
     ],
 )
 def test_what_there_is_not_is_told(expr: str, flaw: str) -> None:
-    assert flaw in flaws(expr)
+    with pytest.raises((KeyError, rule_files.Mixed), match=flaw):
+        ANSWERS.labels(expr)
+
+
+def test_values_that_a_label_never_has_are_told() -> None:
+    assert wrong_values('fog_tasks{state=~"queued|waiting"}') == ["fog_tasks has no state waiting"]
 
 
 def test_selectors_are_found_wherever_they_stand() -> None:
