@@ -21,8 +21,8 @@ __all__ = ["judge_walls", "sandbox", "scripts"]
 
 _MENDS: Final[Mapping[str, str]] = {
     "namespaces": "allow user namespaces: `sysctl kernel.unprivileged_userns_clone=1`, or on Ubuntu"
-    " `sysctl kernel.apparmor_restrict_unprivileged_userns=0`; in a container, run it with"
-    " `--security-opt seccomp=unconfined`",
+    " `sysctl kernel.apparmor_restrict_unprivileged_userns=0`; in a container, give it a"
+    " seccomp profile that permits unshare, mount, umount2, pivot_root and mount_setattr as well",
     "landlock": "use Linux 5.13 or newer, with `landlock` among its `lsm=` modules",
     "seccomp": "use a kernel with CONFIG_SECCOMP_FILTER, on x86-64 or arm64",
     "capabilities": "do not start it in a sandbox that forbids to give powers up",
@@ -36,24 +36,33 @@ def sandbox(settings: Settings) -> Iterator[Finding]:
     if not settings.workers:
         yield Finding("sandbox", Verdict.SKIPPED, "this fog has no workers of its own")
         return
+    means = "workers of this machine can run no task"
+    # In a container there may be no other place for files than the home.
+    place = settings.home if settings.home.is_dir() else None
     try:
-        ready = asyncio.run(_ready(settings.memory_mib * MIB))
+        with tempfile.TemporaryDirectory(
+            dir=place, prefix="fog-doctor-", ignore_cleanup_errors=True
+        ) as folder:
+            ready = asyncio.run(_ready(Path(folder), settings.memory_mib * MIB))
     except RunnerLost as error:
-        means = "workers of this machine can run no task"
         yield of_problem("sandbox", str(error), means)
+        return
+    except OSError as error:
+        do = "let files be made in FOG_HOME, or in a folder that TMPDIR names"
+        found = f"there is no place for a runner to work in: {error.strerror}"
+        yield Finding("sandbox", Verdict.PROBLEM, found, means, do)
         return
     yield from judge_walls(ready, settings.memory_mib * MIB)
 
 
-async def _ready(memory_bytes: int) -> Ready:
-    with tempfile.TemporaryDirectory(prefix="fog-doctor-", ignore_cleanup_errors=True) as folder:
-        slot = RunnerSlot(Path(folder, "slot"), Path(folder, "cache"), memory_bytes)
-        async with contextlib.AsyncExitStack() as stack:
-            stack.push_async_callback(slot.close)
-            await slot.start()
-            if slot.lends is None:
-                raise RunnerLost("a runner did not say what it lends")
-            return slot.lends
+async def _ready(folder: Path, memory_bytes: int) -> Ready:
+    slot = RunnerSlot(folder / "slot", folder / "cache", memory_bytes)
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(slot.close)
+        await slot.start()
+        if slot.lends is None:
+            raise RunnerLost("a runner did not say what it lends")
+        return slot.lends
 
 
 def judge_walls(ready: Ready, memory_bytes: int) -> Iterator[Finding]:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import resource
 import sqlite3
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -242,17 +243,29 @@ def test_wall_that_does_not_stand_is_a_warning_with_what_mends_it() -> None:
 def test_runner_is_asked_as_a_worker_asks_one(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def ready(memory_bytes: int) -> Ready:
+    async def ready(folder: Path, memory_bytes: int) -> Ready:
+        assert folder.parent == settings.home
         return Ready(memory_bytes, GIB, (), (Wall("seccomp", True, "some"),))
 
     monkeypatch.setattr(sandbox, "_ready", ready)
     assert verdicts(sandbox.sandbox(settings)) == {"wall: seccomp": OK, "sandbox": OK}
 
-    async def lost(_: int) -> Ready:
+    async def lost(*_: object) -> Ready:
         raise RunnerLost("no runner can be started: no threads")
 
     monkeypatch.setattr(sandbox, "_ready", lost)
     assert one(sandbox.sandbox(settings)).verdict is PROBLEM
+
+
+def test_machine_without_a_place_for_files_is_told_like_any_other_lack(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.home.rmdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    found = one(sandbox.sandbox(settings))
+    assert found.verdict is PROBLEM
+    assert "no place for a runner" in found.found
+    assert "TMPDIR" in found.do
 
 
 def test_scripts_need_the_interpreter_that_is_known(
