@@ -79,7 +79,7 @@ def engine(folder: Path, *, sealed: bool) -> Iterator[Engine]:
             network, and is for building.
     """
     run = folder / "run"
-    shutil.rmtree(run, ignore_errors=True)
+    _forget(run)
     run.mkdir(parents=True)
     socket = run / "docker.sock"
     command = [
@@ -108,6 +108,16 @@ def engine(folder: Path, *, sealed: bool) -> Iterator[Engine]:
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait(STOP_S)
+        _forget(run)
+
+
+def _forget(run: Path) -> None:
+    """Delete what an engine had while it ran; it leaves its namespaces mounted."""
+    for line in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):
+        place = Path(line.split()[4])
+        if place.is_relative_to(run.resolve()):
+            subprocess.run(["umount", "--lazy", place], check=False)
+    shutil.rmtree(run, ignore_errors=True)
 
 
 def _wait(socket: Path, process: subprocess.Popen[bytes], log: Path) -> None:
