@@ -4,6 +4,23 @@ from __future__ import annotations
 
 import metrics_reference
 
+KNOWN = {
+    "direction",
+    "kind",
+    "method",
+    "outcome",
+    "part",
+    "place",
+    "privacy",
+    "queue",
+    "reason",
+    "route",
+    "state",
+    "status",
+    "transport",
+    "version",
+}
+
 
 def test_the_page_of_metrics_is_that_of_the_code() -> None:
     written = metrics_reference.PAGE.read_text("utf-8")
@@ -16,5 +33,16 @@ def test_the_page_is_read_as_it_was_written() -> None:
 
     assert found["Backend"]["fog_circuit_sends_total"] == {"privacy", "outcome"}
     assert found["Backend"]["fog_net_edges"] == set()
-    for title, families in metrics_reference.python_sections().items():
-        assert found[title] == {one.name: set(one.labels) for one in families}
+    code = {**metrics_reference.python_sections(), **metrics_reference.rust_sections()}
+    assert found == {
+        title: {one.name: set(one.labels) for one in families} for title, families in code.items()
+    }
+
+
+def test_no_label_of_any_process_is_an_id_or_one_of_a_target() -> None:
+    """All names of labels there are; Prometheus would rename the five that a target has."""
+    found = metrics_reference.listed(metrics_reference.PAGE.read_text("utf-8"))
+    labels = {label for names in found.values() for each in names.values() for label in each}
+
+    assert labels == KNOWN
+    assert not labels & {"service", "network", "instance", "job", "role"}

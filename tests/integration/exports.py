@@ -19,7 +19,9 @@ def sections() -> dict[str, list[Family]]:
     """The metrics of the reference, by kind of process; those of every process are in each."""
     found = {title: list(each) for title, each in metrics_reference.python_sections().items()}
     common = found.pop(COMMON)
-    return {title: [*each, *common] for title, each in found.items()}
+    ours = {title: [*each, *common] for title, each in found.items()}
+    rust = metrics_reference.rust_sections()
+    return {**ours, **{title: list(each) for title, each in rust.items()}}
 
 
 class Exported:

@@ -494,19 +494,24 @@ def test_a_fog_elsewhere_is_asked_with_a_key(fog: RunningFog, tmp_path: Path) ->
 def test_processes_export_what_the_reference_lists(fog: RunningFog) -> None:
     """INV-MON-03: no more, no less, with the values of labels that are listed."""
     assert fog.run("run", WORDCOUNT, "--stdin", TEXT).returncode == 0
+    url, token = fog.json("status")["fog"]["url"], (fog.home / "daemon" / "token").read_text()
     worker = json.loads((fog.home / "worker-0" / "worker.json").read_text())
-    pages = {
-        "Backend": Exported(
-            fog.json("status")["fog"]["url"], (fog.home / "daemon" / "token").read_text()
-        ),
-        "Worker": Exported(worker["http"]),
-    }
+    net = subprocess.run(
+        [FOG.with_name("betanet"), "localnet", "status", "--dir", fog.home / "net", "--json"],
+        capture_output=True,
+        check=True,
+    )
+    pages = [("Backend", Exported(url, token)), ("Worker", Exported(worker["http"]))]
+    for one in json.loads(net.stdout)["nodes"]:
+        kind = "Directory authority" if one["role"] == "authority" else "Mix node"
+        pages.append((kind, Exported(f"http://{one['http']}")))
 
     listed = sections()
-    for kind, page in pages.items():
+    assert {kind for kind, _ in pages} == listed.keys() - {"Control panel"}
+    for kind, page in pages:
         assert page.differs(listed[kind]) == [], kind
         assert page.kind.startswith("text/plain; version=0.0.4"), kind
-    backend = pages["Backend"]
+    backend = pages[0][1]
     assert backend.total("fog_messages_total", outcome="acknowledged") > 0
     assert backend.total("fog_circuit_sends_total", privacy="private", outcome="acknowledged") > 0
     assert backend.total("fog_circuit_packets_total", privacy="private") > 0

@@ -321,7 +321,7 @@ class WorkerRegistry:
         """The worker did not answer: give it nothing new for a while, longer each time."""
         if seen := self._seen(name, level):
             if not seen.silent and self._metrics is not None:
-                self._metrics.worker_losses.inc()
+                self._metrics.worker_losses.labels(level.value).inc()
             seen.silent_until = self._clock.now() + SILENT.delay(seen.silent)
             seen.silent += 1
 

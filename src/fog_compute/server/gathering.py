@@ -103,9 +103,10 @@ class Gathering:
         metrics.oldest_queued.set(0 if age is None else max(0.0, age.total_seconds()))
 
     async def _workers(self) -> None:
-        known = self._services.get_service("workers").workers()
-        for state, count in by_state(known).items():
-            self._metrics.tasks.workers.labels(state.value).set(count)
+        registry, gauge = self._services.get_service("workers"), self._metrics.tasks.workers
+        for level in PrivacyLevel:
+            for state, count in by_state(registry.at(level)).items():
+                gauge.labels(level.value, state.value).set(count)
 
     async def _network(self) -> None:
         metrics = self._metrics.network

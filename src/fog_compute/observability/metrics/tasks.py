@@ -55,11 +55,14 @@ class TaskMetrics:
         )
         self.workers: Final = registry.gauge(
             "fog_workers",
-            "Workers of the network's list; `lost` is one that did not answer.",
+            "Workers of the network's list, at each level that they serve; `lost` is one that did"
+            " not answer there.",
+            privacy=PrivacyLevel,
             state=("ready", "busy", "lost"),
         )
         self.worker_losses: Final = registry.counter(
             "fog_worker_losses",
-            "Workers that stopped answering: each time that one which had answered is first silent"
-            " at a level.",
+            "Workers that stopped answering at a level: each time that one which had answered is"
+            " first silent there.",
+            privacy=PrivacyLevel,
         )

@@ -200,7 +200,7 @@ async def test_a_part_that_fails_costs_its_own_figures_alone(
     api.add_worker("one")
 
     async def listed() -> bool:
-        return (await scraped(api))['fog_workers{state="ready"}'] == 1
+        return (await scraped(api))['fog_workers{privacy="secret",state="ready"}'] == 1
 
     await api.until(listed)
     told = await scraped(api)
