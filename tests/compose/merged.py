@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -48,8 +49,13 @@ def merged(
     files: Sequence[str] = (MAIN, BETANET), profiles: str = "*", **variables: str
 ) -> dict[str, Any]:
     """What Compose makes of `files`."""
-    given = SECRETS | variables
-    done = compose(files, "config", "--format", "json", profiles=profiles, **given)
-    assert done.returncode == 0, done.stderr
-    project: dict[str, Any] = json.loads(done.stdout)
+    given = tuple(sorted((SECRETS | variables).items()))
+    project: dict[str, Any] = json.loads(_config(tuple(files), profiles, given))
     return project
+
+
+@functools.cache
+def _config(files: tuple[str, ...], profiles: str, given: tuple[tuple[str, str], ...]) -> str:
+    done = compose(files, "config", "--format", "json", profiles=profiles, **dict(given))
+    assert done.returncode == 0, done.stderr
+    return done.stdout
