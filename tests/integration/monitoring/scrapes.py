@@ -18,6 +18,9 @@ SCRAPE: Final = "1s"
 FOR: Final = "1s"
 """How long a condition holds before its alert fires; the ranges of the rules stay as they are."""
 
+PATIENT: Final[Mapping[str, str]] = {"ServiceDown": "8s"}
+"""Where that is longer: a busy machine may miss a scrape or two, which are every second here."""
+
 NOT_HERE: Final = frozenset({"grafana", "loki", "alloy"})
 """Jobs whose servers no package of Debian has."""
 
@@ -74,7 +77,7 @@ def hurried(document: dict[str, Any]) -> dict[str, Any]:
         for rule in group["rules"]:
             rule["expr"] = looked_at_often(rule["expr"])
             if "for" in rule:
-                rule["for"] = FOR
+                rule["for"] = PATIENT.get(rule["alert"], FOR)
             key = rule.get("alert", ""), rule.get("labels", {}).get("severity", "")
             if key in NEARER:
                 far, near = NEARER[key]
