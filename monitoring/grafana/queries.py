@@ -19,6 +19,8 @@ FOLDER: Final = Path(__file__).resolve().parent / "dashboards"
 
 _VARIABLE: Final = re.compile(r"\$\{(\w+)(?::\w+)?\}|\$(\w+)")
 
+_STAND_IN: Final = re.compile(r"(?: > 0)? or on\(\) label_replace\(vector\(0\),.*\)$")
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
@@ -41,6 +43,11 @@ class Asked:
     lines: bool
     legend: str
     instant: bool
+
+    @property
+    def bare(self) -> str:
+        """The question without what stands in where nothing is above 0."""
+        return _STAND_IN.sub("", self.expr)
 
     def __str__(self) -> str:
         """Where to find it."""

@@ -14,6 +14,7 @@ from monitoring.grafana.boards.shapes import (
     Query,
     figure,
     graph,
+    some,
 )
 
 _NODES = 'instance=~"$instance", role=~"$role"'
@@ -109,12 +110,15 @@ def _packets() -> list[AnyPanel]:
             unit="pps",
         ),
         graph(
-            "Packets dropped a second, the eight most frequent reasons",
+            "Packets dropped a second by reason (“none” is good)",
             _COARSE + "`replay`: somebody sends packets twice. `…_full`: too much comes, see the "
             "queues. `bad_mac`: packets for other keys, see the age of keys and clocks. "
             "`link_down`: the next node is away.",
             Query(
-                f"topk(8, sum by (reason) (rate(betanet_packets_dropped_total{{{_NODES}}}[5m])))",
+                some(
+                    f"sum by (reason) (rate(betanet_packets_dropped_total{{{_NODES}}}[5m]))",
+                    "reason",
+                ),
                 "{{reason}}",
             ),
             unit="pps",
@@ -205,10 +209,11 @@ def _held() -> list[AnyPanel]:
         ),
         graph(
             "Listed by the authority",
-            "Nodes of each kind, and workers, in the newest consensus. Paths of 3 hops need 2 "
-            "edges and a middle, those of 7 hops 2 edges and 5 middles.",
+            "Nodes of each kind in the newest consensus, and workers, each once for every level "
+            "that it serves. Paths of 3 hops need 2 edges and a middle, those of 7 hops 2 edges "
+            "and 5 middles.",
             Query("sum by (kind) (betanet_authority_nodes)", "{{kind}}"),
-            Query("sum(betanet_authority_workers_listed)", "workers"),
+            Query("sum(betanet_authority_workers_listed)", "workers by levels"),
             unit="short",
             width=8,
             runbooks=("AuthorityNotSigning",),

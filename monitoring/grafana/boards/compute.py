@@ -15,7 +15,7 @@ from monitoring.grafana.boards.shapes import (
     Query,
     figure,
     graph,
-    or_none,
+    some,
 )
 
 
@@ -42,8 +42,9 @@ def _figures() -> list[AnyPanel]:
         ),
         figure(
             "Workers (none lost is good)",
-            "Workers by state, as the coordinator sees them. One is lost when it did not answer.",
-            Query("sum by (state) (fog_workers)", "{{state}}"),
+            "Workers by state, at the level that most of them serve. One is lost when it did not "
+            "answer.",
+            Query("max by (state) (sum by (state, privacy) (fog_workers))", "{{state}}"),
             unit="short",
             runbooks=("WorkerLoss",),
         ),
@@ -146,7 +147,7 @@ def _workers() -> list[AnyPanel]:
             "Runners that were ended over time, memory or output, by reason, as their workers "
             "counted. Many of one reason: a requester's limits are too low for his program.",
             Query(
-                or_none("sum by (reason) (increase(fog_worker_runner_kills_total[1h]))", "reason"),
+                some("sum by (reason) (increase(fog_worker_runner_kills_total[1h]))", "reason"),
                 "{{reason}}",
             ),
             unit="short",
@@ -165,7 +166,7 @@ def _store() -> list[AnyPanel]:
                 'sum by (outcome) (increase(fog_attempts_total{outcome=~"expired|lost"}[1h]))',
                 "attempts {{outcome}}",
             ),
-            Query("sum(increase(fog_worker_losses_total[1h]))", "workers lost"),
+            Query("max(sum by (privacy) (increase(fog_worker_losses_total[1h])))", "workers lost"),
             unit="short",
             width=12,
             runbooks=("LeaseExpiries", "WorkerLoss"),

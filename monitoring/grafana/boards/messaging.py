@@ -14,7 +14,7 @@ from monitoring.grafana.boards.shapes import (
     Query,
     figure,
     graph,
-    or_none,
+    some,
 )
 
 _NOBODY = "nobody has keys here"
@@ -128,7 +128,10 @@ def _people() -> list[AnyPanel]:
             "Deliveries that came to a state, and over what. All over one transport: the other "
             "is down or knows nobody.",
             Query(
-                "sum by (transport, state) (rate(fog_chat_moves_total[$__rate_interval]))",
+                some(
+                    "sum by (transport, state) (rate(fog_chat_moves_total[$__rate_interval]))",
+                    "state",
+                ),
                 "{{transport}} {{state}}",
             ),
             unit="cps",
@@ -136,11 +139,11 @@ def _people() -> list[AnyPanel]:
         ),
         graph(
             "Refused of what others sent, 1 h (little is good)",
-            "The eight most frequent reasons for which something was not taken. Much of one: "
-            "somebody floods, or speaks another version.",
+            "Why something was not taken. Much of one reason: somebody floods, or speaks another "
+            "version.",
             Query(
-                or_none(
-                    "topk(8, sum by (part, reason) (increase(fog_chat_refused_total[1h])))",
+                some(
+                    "sum by (part, reason) (increase(fog_chat_refused_total[1h]))",
                     "part",
                     "nothing",
                 ),
@@ -158,7 +161,9 @@ def _circuits() -> list[AnyPanel]:
             "Circuits by level and state",
             "What each level has ready. None at a level that is used: the net has too few "
             "nodes for its length, see what the authority lists.",
-            Query("sum by (privacy, state) (fog_circuits)", "{{privacy}} {{state}}"),
+            Query(
+                some("sum by (privacy, state) (fog_circuits)", "privacy"), "{{privacy}} {{state}}"
+            ),
             unit="short",
             width=8,
             runbooks=("CircuitFailures",),
@@ -168,7 +173,10 @@ def _circuits() -> list[AnyPanel]:
             "A circuit whose sends are lost is rebuilt. Losses at one level alone: a node that "
             "only its paths use.",
             Query(
-                "sum by (privacy, outcome) (rate(fog_circuit_sends_total[$__rate_interval]))",
+                some(
+                    "sum by (privacy, outcome) (rate(fog_circuit_sends_total[$__rate_interval]))",
+                    "privacy",
+                ),
                 "{{privacy}} {{outcome}}",
             ),
             unit="cps",

@@ -72,7 +72,7 @@ def _figures() -> list[AnyPanel]:
             "Tasks that wait for a worker, and workers that are ready for one. Tasks wait and "
             "none is ready: lend more machines, or look at the dashboard on computation.",
             Query('sum(fog_tasks{state="queued"})', "tasks waiting"),
-            Query('sum(fog_workers{state="ready"})', "workers ready"),
+            Query('max(sum by (privacy) (fog_workers{state="ready"}))', "workers ready"),
             unit="short",
             runbooks=("TaskBacklogGrowing",),
         ),

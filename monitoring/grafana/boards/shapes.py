@@ -43,6 +43,7 @@ __all__ = [
     "listing",
     "or_none",
     "ranking",
+    "some",
     "states",
 ]
 
@@ -99,6 +100,11 @@ class Query:
 def or_none(expr: str, label: str, word: str = "none") -> str:
     """``expr``, or one series at 0 whose ``label`` is ``word`` where it has nothing."""
     return f'{expr} or on() label_replace(vector(0), "{label}", "{word}", "", "")'
+
+
+def some(expr: str, label: str, word: str = "none") -> str:
+    """Those series of ``expr`` that are above 0, where most are not; ``word`` where none is."""
+    return or_none(f"{expr} > 0", label, word)
 
 
 def figure(

@@ -47,7 +47,7 @@ def test_a_panel_asks_for_what_there_is(asked: Asked) -> None:
 
     assert wrong_values(asked.expr) == []
     wanted = set(re.findall(r"\{\{(\w+)\}\}", asked.legend))
-    if not asked.instant and "topk" not in asked.expr:
+    if not asked.instant:
         # All that tells series apart, but what each series of a panel has in common.
         assert wanted == left - {"job", "service", "network", "instance", "role"} | (wanted & left)
     assert wanted <= left
