@@ -36,7 +36,7 @@ async def test_all_logs_of_a_folder_are_looked_after(
     (tmp_path / "a.log").mkdir()  # one that cannot be shortened keeps no other from it
     for name in ("b.log", "up.log"):
         (tmp_path / name).write_bytes(b"x" * 11)
-    keeping = asyncio.create_task(log_files.keep_short(tmp_path))
+    keeping = asyncio.create_task(log_files.keep_short(tmp_path / "none", tmp_path))
     async with asyncio.timeout(30):
         while any((tmp_path / name).stat().st_size for name in ("b.log", "up.log")):
             await asyncio.sleep(0.01)

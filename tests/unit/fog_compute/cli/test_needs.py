@@ -23,6 +23,7 @@ from fog_compute.config import Settings, load_settings
 
 FOG = (sys.executable, "-m", "fog_compute.cli.main")
 TIMEOUT_S = 60
+OWN_FILE = Path(__file__)
 
 
 def settings_of(home: Path, **given: object) -> Settings:
@@ -297,3 +298,27 @@ def test_missing_proc_is_told_before_anything_is_made(
     (problem,) = unmet(settings_of(tmp_path / "home"))
 
     assert "run `mount -t proc proc /proc`" in problem
+
+
+def test_what_watches_a_fog_is_needed_only_where_it_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(needs, "find", lambda program: None)
+    monkeypatch.setattr(needs, "find_share", lambda files: None)
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        ports = {"prometheus_port": port, "alertmanager_port": 0}
+        calm = unmet(settings_of(tmp_path, net=OWN_FILE, **ports))
+        told = unmet(settings_of(tmp_path, net=OWN_FILE, monitoring=True, **ports))
+
+    assert calm == []
+    missing, rules, taken = told
+    assert "install --no-install-recommends prometheus prometheus-alertmanager`" in missing
+    assert "install fog-compute again" in rules
+    assert taken == (
+        f"port {port} on 127.0.0.1 is taken by another program: set FOG_PROMETHEUS_PORT to another"
+        " one, or to 0"
+    )
