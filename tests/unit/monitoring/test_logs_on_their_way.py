@@ -249,3 +249,48 @@ def test_dashboards_are_shown_as_their_files_are() -> None:
     assert provider["disableDeletion"] is True
     assert set(provider["folderUid"]) <= {*string.ascii_lowercase, "-"}
     assert provider["options"]["path"] == "/etc/grafana/dashboards"
+
+
+def test_compose_gives_each_of_them_its_files_and_variables() -> None:
+    services = yaml.safe_load((MONITORING.parent / "docker-compose.yml").read_text("utf-8"))[
+        "services"
+    ]
+    mounted = {
+        name: [str(one).removesuffix(":ro") for one in services[name]["volumes"]]
+        for name in ("grafana", "loki", "alloy")
+    }
+    (provider,) = loaded("grafana/provisioning/dashboards/dashboards.yml")["providers"]
+    read_by_loki = re.findall(r"\$\{(\w+)", (MONITORING / "loki/loki.yml").read_text("utf-8"))
+    read_by_alloy = [
+        name for block in BOTH for value in values_of(block)
+        for name in re.findall(r'sys\.env \( "(\w+)" \)', value)
+    ]  # fmt: skip
+
+    assert f"./monitoring/grafana/dashboards:{provider['options']['path']}" in mounted["grafana"]
+    assert "./monitoring/grafana/provisioning:/etc/grafana/provisioning" in mounted["grafana"]
+    assert "./monitoring/loki/loki.yml:/etc/loki/loki.yml" in mounted["loki"]
+    assert "./monitoring/alloy:/etc/alloy" in mounted["alloy"]
+    assert set(read_by_loki) == set(services["loki"]["environment"])
+    assert "-config.expand-env=true" in services["loki"]["command"]
+    assert set(read_by_alloy) == set(services["alloy"]["environment"])
+    home = services["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+    assert (FOLDER / Path(home).name).is_file()
+
+
+def test_compose_lets_grafana_speak_to_nobody_outside() -> None:
+    services = yaml.safe_load((MONITORING.parent / "docker-compose.yml").read_text("utf-8"))[
+        "services"
+    ]
+    said = services["grafana"]["environment"]
+
+    for name in (
+        "GF_ANALYTICS_CHECK_FOR_PLUGIN_UPDATES",
+        "GF_ANALYTICS_CHECK_FOR_UPDATES",
+        "GF_ANALYTICS_REPORTING_ENABLED",
+        "GF_AUTH_ANONYMOUS_ENABLED",
+        "GF_NEWS_NEWS_FEED_ENABLED",
+        "GF_SNAPSHOTS_EXTERNAL_ENABLED",
+    ):
+        assert said[name] == "false", name
+    assert said["GF_SECURITY_DISABLE_GRAVATAR"] == "true"
+    assert "--disable-reporting" in services["alloy"]["command"]
