@@ -5,7 +5,7 @@
 //! and nobody keeps others out by holding connections: the oldest gives way to the newest.
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -85,10 +85,14 @@ where
 {
     let head = tokio::time::timeout(HEAD_PATIENCE, read_head(&mut stream)).await??;
     let request = head.as_deref().and_then(|head| std::str::from_utf8(head).ok());
+    let is_local = stream.local_addr().is_ok_and(|address| address.ip().to_canonical().is_loopback());
     let plain =
         |status, body: &str| Response { status, content_type: "text/plain; charset=utf-8", body: format!("{body}\n") };
     let response = match request.and_then(request_line) {
         None => plain(400, "bad request"),
+        Some(_) if is_local && !request.and_then(host).is_none_or(is_of_this_machine) => {
+            plain(403, "ask by an address of this machine, or as localhost")
+        }
         Some(("GET" | "HEAD", path)) => {
             answer(path).unwrap_or_else(|| plain(404, "not found: try /health or /metrics"))
         }
@@ -97,6 +101,7 @@ where
     let reason = match response.status {
         200 => "OK",
         400 => "Bad Request",
+        403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
         _ => "Service Unavailable",
@@ -141,6 +146,24 @@ fn request_line(head: &str) -> Option<(&str, &str)> {
         return None;
     }
     Some((method, target.split('?').next().unwrap_or(target)))
+}
+
+/// The name under which a request head asks, if it says so: every browser does.
+fn host(head: &str) -> Option<&str> {
+    head.lines().skip(1).find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("host").then(|| value.trim())
+    })
+}
+
+/// Whether no page of a stranger can have this name: a name of his may lead a browser to this machine's loopback.
+fn is_of_this_machine(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let literal = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    name.eq_ignore_ascii_case("localhost") || literal.parse::<IpAddr>().is_ok()
 }
 
 /// Gets `path` from `address`; the status and the body.
@@ -203,11 +226,17 @@ mod tests {
         assert_eq!(404, get(address, "/").await.unwrap().0);
     }
 
+    /// INV-LINK-96
     #[tokio::test]
     async fn every_head_gets_its_answer_and_the_server_lives_on() {
         let address = start(|| ()).await;
         for (garbage, status) in [
-            (b"GET /health HTTP/1.1\nhost: a\n\n".as_slice(), "200"),
+            (b"GET /health HTTP/1.1\nhost: localhost\n\n".as_slice(), "200"),
+            (b"GET /health HTTP/1.1\r\nHost: 127.0.0.1:9001\r\n\r\n", "200"),
+            (b"GET /health HTTP/1.1\r\nHost: [::1]\r\n\r\n", "200"),
+            (b"GET /health HTTP/1.0\r\n\r\n", "200"),
+            (b"GET /health HTTP/1.1\r\nHost: stranger.example:9001\r\n\r\n", "403"),
+            (b"GET /health HTTP/1.1\r\nx: y\r\nHOST:localhost.stranger.example\r\n\r\n", "403"),
             (b"\xff\xfe\r\n\r\n", "400"),
             (b"GET /health\r\n\r\n", "400"),
             (b"POST /health HTTP/1.1\r\n\r\n", "405"),

@@ -1,6 +1,11 @@
 //! The packet path of a node: what goes in comes out once, not before its time, and costs no allocation.
 #![allow(unsafe_code, reason = "a global allocator is an unsafe trait")]
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a failed unwrap fails the test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "a failed unwrap fails the test"
+)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::HashMap;
@@ -238,17 +243,17 @@ async fn each_way_in_which_a_packet_is_wrong_moves_its_counter() {
         packet
     };
     let alpha = geometry.alpha().start;
-    for (packet, reason) in [
-        (alter(0, &[9]), "unknown_version"),
-        (alter(1, &[2]), "bad_parity"),
-        (alter(1, &[1 - NOW.parity()]), "no_beacon"),
-        (alter(alpha, &[0xff; 32]), "bad_alpha"),
-        (alter(alpha, &[0; 32]), "weak_secret"),
-        (alter(geometry.gamma().start, &[0; 16]), "bad_mac"),
-        (with_unknown_command(&node.secret, other), "bad_command"),
+    for (at, with, reason) in [
+        (0, [9].as_slice(), "unknown_version"),
+        (1, &[2], "bad_parity"),
+        (1, &[1 - NOW.parity()], "no_beacon"),
+        (alpha, &[0xff; 32], "bad_alpha"),
+        (alpha, &[0; 32], "weak_secret"),
+        (geometry.gamma().start, &[0; 16], "bad_mac"),
     ] {
-        node.refuses(&packet, reason).await;
+        node.refuses(&alter(at, with), reason).await;
     }
+    node.refuses(&with_unknown_command(&node.secret, other), "bad_command").await;
     // The header is good, as that with the unknown command was, so its tag is remembered.
     let spoilt = alter(PACKET_LEN - 9, &[0; 9]);
     node.refuses(&spoilt, "bad_payload").await;

@@ -115,11 +115,6 @@ impl Standing<'_> {
     pub(super) fn signs(&self) -> bool {
         self.newest.as_ref().is_some_and(|view| self.now_ms < view.consensus().fresh_until_ms)
     }
-
-    /// Whether it has ever signed.
-    pub(super) const fn has_signed(&self) -> bool {
-        self.newest.is_some()
-    }
 }
 
 /// The page of an authority that has just begun.
