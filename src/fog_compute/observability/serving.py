@@ -169,6 +169,11 @@ class _Visit(asyncio.Protocol):
         elif end >= 0:
             self._say(self._house.answer(bytes(self._head[:end])))
 
+    def eof_received(self) -> None:
+        """Who ends in the middle of a head is told so; then the connection is closed."""
+        if not self._answered:
+            self._say(_refusal(HTTPStatus.BAD_REQUEST, "this is no whole request"))
+
     def leave(self) -> None:
         """Go at once."""
         if self._transport is not None:

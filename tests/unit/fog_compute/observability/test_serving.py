@@ -153,6 +153,16 @@ async def test_head_may_come_in_pieces_and_a_second_request_is_not_answered() ->
 
 
 @pytest.mark.asyncio
+async def test_who_ends_in_the_middle_of_a_head_is_told() -> None:
+    async with shown() as port, asyncio.timeout(DEADLINE_S):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /metrics HTTP/1.1\r\n")
+        writer.write_eof()
+        assert (await reader.read()).startswith(b"HTTP/1.1 400 ")
+        writer.close()
+
+
+@pytest.mark.asyncio
 async def test_who_is_here_for_longest_gives_way() -> None:
     """INV-MON-01: silent connections keep nobody out."""
     async with shown() as port, asyncio.timeout(DEADLINE_S):
