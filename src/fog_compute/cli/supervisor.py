@@ -27,7 +27,6 @@ from fog_compute.hosts import loopback_like
 from fog_compute.lifetime import hangup_counts
 from fog_compute.tasks.keyring import KeyringFile
 from fog_compute.text import one_line
-from fog_compute.threads import in_thread
 from fog_compute.writing import write_private
 
 __all__ = ["Report", "Supervisor", "net_times", "settings_environment"]
@@ -55,6 +54,7 @@ class Supervisor:
         """
         self._asks: Final = asks
         self._monitoring: Monitoring | None = None
+        self._asking: Final[set[asyncio.Task[None]]] = set()
         self._settings: Final = settings
         self._layout: Final = settings.layout
         self._report: Final = report
@@ -121,8 +121,6 @@ class Supervisor:
         # The backend loads while the net starts, and joins it when it is there.
         self._launch(group, [*net, *backend, *watchers])
         await self._await_ready(net)
-        if self._monitoring is not None and net:
-            await in_thread(self._monitoring.ask_net)
         self._launch(group, workers)
         await self._await_ready([*backend, *workers, *watchers])
         self._report("ready", {"url": self._url, "seconds": self._seconds()})
@@ -218,7 +216,7 @@ class Supervisor:
                     # Started again, it listens where clients know it.
                     self._port = urlsplit(self._url).port or self._port
                 if self._monitoring is not None:
-                    self._monitoring.heard(child.name, event)
+                    self._tell(self._monitoring, child.name, event)
                 if child.restarts and not self._stop.is_set():
                     self._report("restarted", {"name": child.name, "pid": child.pid})
             case "trouble":
@@ -230,6 +228,14 @@ class Supervisor:
                 self._note_end(child.name, event)
         if self._url or not self._asks:
             self._write_state()
+
+    def _tell(self, monitoring: Monitoring, name: str, event: Event) -> None:
+        """Let those that watch know where a part is; nodes are parts of the net, which knows."""
+        monitoring.heard(name, event)
+        if name == "net":
+            asking = asyncio.create_task(monitoring.ask_net(), name="targets")
+            self._asking.add(asking)
+            asking.add_done_callback(self._asking.discard)
 
     def _note_end(self, name: str, event: Event) -> None:
         """Keep and tell that a part ended by itself, and why; it is started again."""

@@ -5,7 +5,8 @@ What has a password goes through the environment: arguments are for everybody on
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
@@ -54,14 +55,19 @@ def wanted(settings: Settings) -> list[Exporter]:
     collectors = tuple(f"--collector.{name}" for name in COLLECTORS)
     options = ("--collector.disable-defaults", *collectors)
     found = [Exporter(programs.NODE_EXPORTER, targets.HOST, "host", options)]
+    with contextlib.suppress(ValueError):  # a URL that cannot be read: the backend says so
+        found += _of_servers(settings)
+    return found
+
+
+def _of_servers(settings: Settings) -> Iterator[Exporter]:
     url = None if settings.database_url is None else settings.database_url.get_secret_value()
     if url is not None and url.startswith("postgres"):
         given = {"DATA_SOURCE_NAME": _for_libpq(url)}
-        found.append(Exporter(programs.POSTGRES_EXPORTER, targets.POSTGRES, "postgres", (), given))
+        yield Exporter(programs.POSTGRES_EXPORTER, targets.POSTGRES, "postgres", (), given)
     if settings.redis_url is not None:
         given = _redis_environment(settings.redis_url.get_secret_value())
-        found.append(Exporter(programs.REDIS_EXPORTER, targets.REDIS, "redis", (), given))
-    return found
+        yield Exporter(programs.REDIS_EXPORTER, targets.REDIS, "redis", (), given)
 
 
 def _for_libpq(url: str) -> str:

@@ -29,11 +29,12 @@ from fog_compute.cli.monitoring.targets import Target
 from fog_compute.cli.needs import find_betanet
 from fog_compute.config import Settings
 from fog_compute.hosts import bind, loopback_like, url_of
+from fog_compute.threads import in_thread
 from fog_compute.writing import write_private
 
 __all__ = ["Monitoring"]
 
-ASK_S: Final = 10.0
+ASK_S: Final = 3.0
 READY: Final = "/-/ready"
 
 
@@ -104,11 +105,11 @@ class Monitoring:
         elif name.startswith("worker-") and (url := event.get("http")):
             self._set(name, [Target(targets.WORKER, name, str(url))])
 
-    def ask_net(self) -> None:
-        """Look where the nodes and the authority of the local net answer; blocks."""
+    async def ask_net(self) -> None:
+        """Look where the nodes and the authority of the local net answer."""
         command = ("localnet", "status", "--dir", str(self._settings.layout.net), "--json")
         try:
-            report = spawn.output_of([str(find_betanet()), *command], ASK_S)
+            report = await in_thread(spawn.output_of, [str(find_betanet()), *command], ASK_S)
             self._set("net", targets.targets_of_net(report))
         except (OSError, msgspec.MsgspecError) as error:
             note(f"the nodes are not watched: the local net does not say where they are ({error})")

@@ -229,6 +229,11 @@ async def test_what_watches_a_fog_stops_last_and_the_backend_alone_leaves_it_a_k
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """INV-MON-30, INV-MON-31."""
+    asked: list[Monitoring] = []
+
+    async def ask_net(watching: Monitoring) -> None:
+        asked.append(watching)
+
     ended: list[str] = []
     environments: dict[str, dict[str, str]] = {}
 
@@ -247,7 +252,7 @@ async def test_what_watches_a_fog_stops_last_and_the_backend_alone_leaves_it_a_k
         """One of those that watch."""
 
     monkeypatch.setattr(supervisor, "find_betanet", lambda: Path("betanet"))
-    monkeypatch.setattr(Monitoring, "ask_net", lambda watching: None)
+    monkeypatch.setattr(Monitoring, "ask_net", ask_net)
     monkeypatch.setattr(system, "ForeignChild", KeptForeign)
     monkeypatch.setattr(exporters, "wanted", lambda settings: [])
     monkeypatch.setenv("FOG_ALERT_WEBHOOK", "https://example.org/s3cret")
@@ -258,6 +263,7 @@ async def test_what_watches_a_fog_stops_last_and_the_backend_alone_leaves_it_a_k
     watchers = ["alertmanager", "prometheus"]
     assert parts == ["net", "backend", "worker-0", *watchers]
     assert ended == ["worker-0", "backend", "net", *watchers]
+    assert len(asked) == 1
     keys = {name: values.get("FOG_METRICS_KEY_FILE") for name, values in environments.items()}
     assert keys.pop("backend") == str(tmp_path / "monitoring/metrics-key")
     assert set(keys.values()) == {None}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from fog_compute.cli.monitoring.exporters import wanted
 from fog_compute.config import load_settings
@@ -68,6 +69,18 @@ def test_redis_gets_its_password_apart(tmp_path: Path) -> None:
     }
     plain = given(tmp_path, "redis", redis_url="redis://127.0.0.1:6379")
     assert plain == {"REDIS_ADDR": "redis://127.0.0.1:6379"}
+
+
+@pytest.mark.parametrize(
+    ("setting", "url"),
+    [("database_url", "postgresql://[::1/fog"), ("redis_url", "redis://[::1")],
+)
+def test_url_that_cannot_be_read_is_for_the_backend_to_tell(
+    tmp_path: Path, setting: str, url: str
+) -> None:
+    settings = load_settings(home=tmp_path).model_copy(update={setting: SecretStr(url)})
+
+    assert [one.job for one in wanted(settings)] == ["host"]
 
 
 def test_no_secret_is_in_an_argument_or_in_what_is_shown(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 from fog_compute import spawn
 from fog_compute.cli.children import Event
 from fog_compute.cli.common import CommandError
-from fog_compute.cli.monitoring import exporters, programs, targets
+from fog_compute.cli.monitoring import exporters, programs, system, targets
 from fog_compute.cli.monitoring.foreign import ForeignChild
 from fog_compute.cli.monitoring.system import Monitoring
 from fog_compute.config import load_settings
@@ -92,6 +92,25 @@ def test_parts_of_the_fog_become_targets_when_they_say_where_they_are(
     (worker,) = targets_in(tmp_path, targets.WORKER)
     assert (backend["targets"], backend["labels"]["instance"]) == (["127.0.0.1:8002"], "backend")
     assert (worker["targets"], worker["labels"]["instance"]) == (["127.0.0.1:9001"], "worker-3")
+
+
+@pytest.mark.asyncio
+async def test_nodes_are_targets_where_the_net_says_that_they_answer(
+    tools: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = {"name": "entry-0", "role": "entry", "http": "127.0.0.1:7001"}
+    told = [json.dumps({"nodes": [row]}).encode(), b"no report"]
+    monkeypatch.setattr(system, "find_betanet", lambda: Path("betanet"))
+    monkeypatch.setattr(spawn, "output_of", lambda command, seconds: told.pop(0))
+    watching = monitoring(tmp_path)
+    watching.children()
+
+    await watching.ask_net()
+    await watching.ask_net()
+
+    (node,) = targets_in(tmp_path, targets.NODES)
+    assert (node["targets"], node["labels"]["role"]) == (["127.0.0.1:7001"], "entry")
+    assert "the nodes are not watched" in capsys.readouterr().err
 
 
 def test_files_are_for_the_owner_alone(tools: Path, tmp_path: Path) -> None:
