@@ -22,8 +22,8 @@ _DROPPED = 'instance:betanet_packets_dropped:rate5m{instance=~"$instance"}'
 """Recorded beside the rules, without what is no packet; it has no role."""
 
 _COARSE = (
-    "Nodes step their counters by 1,000 once a minute, unless they are told to count exactly: "
-    "so over 5 minutes, and what is less shows as 0. "
+    " Nodes step their counters by 1,000 once a minute, unless they are told to count exactly: "
+    "so over 5 minutes, and what is less shows as 0."
 )
 
 
@@ -81,15 +81,15 @@ def _figures() -> list[AnyPanel]:
         ),
         figure(
             "Dropped (below 10 % is good)",
-            _COARSE
-            + "Of the packets that nodes accepted or dropped, those that they dropped; peers "
-            "that were refused do not count. The panel on reasons says why.",
+            "Of the packets that nodes accepted or dropped, those that they dropped; peers that "
+            "were refused do not count. The panel on reasons says why." + _COARSE,
             Query(
                 f"sum({_DROPPED}) / (sum({_DROPPED})"
                 f" + sum(rate(betanet_packets_processed_total{{{_NODES}}}[5m])))"
             ),
             unit="percentunit",
             steps=((None, GREEN), (0.05, YELLOW), (0.1, RED)),
+            empty="no packets",
             runbooks=("HighPacketDropRate", "ReplaySpike"),
         ),
     ]
@@ -99,8 +99,8 @@ def _packets() -> list[AnyPanel]:
     return [
         graph(
             "Packets a second by role",
-            _COARSE + "Accepted packets; those that ended in a mailbox of an edge; those that "
-            "were cover. One role far below the others: some of its nodes are away.",
+            "Accepted packets; those that ended in a mailbox of an edge; those that were cover. "
+            "One role far below the others: some of its nodes are away." + _COARSE,
             Query(
                 f"sum by (role) (rate(betanet_packets_processed_total{{{_NODES}}}[5m]))",
                 "accepted, {{role}}",
@@ -111,9 +111,9 @@ def _packets() -> list[AnyPanel]:
         ),
         graph(
             "Packets dropped a second by reason (“none” is good)",
-            _COARSE + "`replay`: somebody sends packets twice. `…_full`: too much comes, see the "
-            "queues. `bad_mac`: packets for other keys, see the age of keys and clocks. "
-            "`link_down`: the next node is away.",
+            "`replay`: somebody sends packets twice. `…_full`: too much comes, see the queues. "
+            "`bad_mac`: packets for other keys, see the age of keys and clocks. `link_down`: the "
+            "next node is away." + _COARSE,
             Query(
                 some(
                     f"sum by (reason) (rate(betanet_packets_dropped_total{{{_NODES}}}[5m]))",

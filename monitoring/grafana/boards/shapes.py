@@ -126,10 +126,11 @@ def figure(
         panel.text_mode(common.BigValueTextMode.VALUE_AND_NAME)
     if len(queries) > 1 or queries[0].legend or queries[0].instant:
         panel.graph_mode(common.BigValueGraphMode.NONE)
-    if shown:
-        panel.mappings([_mapping(shown)])
+    mappings = [_mapping(shown)] if shown else []
     if empty:
         panel.no_value(empty)
+        mappings.append(_nothing(empty))
+    panel.mappings(mappings)
     panel.thresholds(_thresholds(steps)).color_scheme(
         boards.FieldColor().mode(dashboard.FieldColorModeId.THRESHOLDS)
     )
@@ -324,6 +325,16 @@ def _mapping(shown: Shown) -> dashboard.ValueMapping:
             value: dashboard.ValueMappingResult(text=text, color=colour, index=place)
             for place, (value, (text, colour)) in enumerate(shown.items())
         }
+    )
+
+
+def _nothing(text: str) -> dashboard.ValueMapping:
+    """A share of nothing is no number, and would be shown as `NaN`."""
+    return dashboard.SpecialValueMap(
+        options=dashboard.DashboardSpecialValueMapOptions(
+            match=dashboard.SpecialValueMatch.NULL_AND_NAN,
+            result=dashboard.ValueMappingResult(text=text, color=BLUE),
+        )
     )
 
 

@@ -161,6 +161,18 @@ def test_questions_that_look_far_back_are_asked_once() -> None:
     assert dear == []
 
 
+def test_a_share_of_nothing_is_not_shown_as_no_number() -> None:
+    bare = [
+        panel["title"]
+        for _, panel in every_panel()
+        if panel["type"] == "stat"
+        and any(" / sum" in t["expr"] or " / (sum" in t["expr"] for t in panel["targets"])
+        and "null+nan" not in json.dumps(panel["fieldConfig"]["defaults"].get("mappings"))
+    ]
+
+    assert bare == []
+
+
 def test_questions_have_no_variable_left() -> None:
     assert [str(asked) for asked in ASKED + queries(lines=True) if "$" in asked.expr] == []
 
