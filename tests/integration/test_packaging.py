@@ -128,3 +128,5 @@ def test_the_source_archive_becomes_a_wheel_that_installs_alone(
     assert run(scripts / "python", "-c", code, cwd=tmp_path).strip() == str(share / RULES)
     assert (share / RULES / "fog.yml").is_file()
     assert (share / "alertmanager" / "alertmanager.yml").is_file()
+    code = "from fog_compute.server.panel import files; print(*files.load(files.STATIC))"
+    assert "/assets/panel.css" in run(scripts / "python", "-c", code, cwd=tmp_path).split()
