@@ -16,6 +16,7 @@ from fog_compute.errors import ConfigError
 from fog_compute.text import one_line
 
 __all__ = [
+    "LOCALHOST",
     "LOOPBACK_4",
     "LOOPBACK_6",
     "asked_host",
@@ -26,6 +27,7 @@ __all__ = [
     "loopback_like",
     "may_ask",
     "read_host",
+    "to_bind",
     "url_of",
 ]
 
@@ -95,6 +97,14 @@ def loopback_like(host: str) -> str:
     if address.is_loopback:
         return host
     return LOOPBACK_4 if address.version == 4 else LOOPBACK_6
+
+
+def to_bind(host: str) -> str:
+    """A host for a port that was chosen: ``localhost`` is the first address that it has here.
+
+    Else a port that is taken would be evaded by the other family.
+    """
+    return loopback_like(host) if host == LOCALHOST else host
 
 
 def may_ask(header: str, bound: str, names: Collection[str] = ()) -> bool:

@@ -38,7 +38,15 @@ from fog_compute.cli.monitoring.programs import (
 from fog_compute.clock import SystemClock
 from fog_compute.config import Settings, variable_of
 from fog_compute.errors import ConfigError
-from fog_compute.hosts import LOOPBACK_4, LOOPBACK_6, bind, is_loopback, loopback_like
+from fog_compute.hosts import (
+    LOCALHOST,
+    LOOPBACK_4,
+    LOOPBACK_6,
+    bind,
+    is_loopback,
+    loopback_like,
+    to_bind,
+)
 from fog_compute.kernel import limits_of, set_limits
 from fog_compute.layout import RUNNER_DESCRIPTORS
 from fog_compute.lifetime import port_problem
@@ -53,6 +61,7 @@ LOW_SPACE_BYTES: Final = 64 * MIB
 LOW_INODES: Final = 1000
 FIRST_YEAR: Final = 2026  # before the first version no clock can be right
 LAST_YEAR: Final = 2100
+MOST_PORT: Final = 65535
 
 FILE_BYTES: Final = 16 * MIB
 """What databases, mailboxes and logs must be able to grow to."""
@@ -266,13 +275,29 @@ def _monitoring(settings: Settings) -> Iterator[str]:
         yield NO_SHARE
     host = loopback_like(settings.host)
     for name in ("prometheus_port", "alertmanager_port"):
-        port = getattr(settings, name)
-        try:
-            bind(host, port).close()
-        except OSError as error:
-            taken = error.errno == errno.EADDRINUSE
-            why = "is taken by another program" if taken else f"cannot be used ({error.strerror})"
-            yield f"port {port} on {host} {why}: set {variable_of(name)} to another one, or to 0"
+        yield from _unusable(host, getattr(settings, name), name)
+
+
+def _worker_ports(settings: Settings) -> Iterator[str]:
+    """The ports at which workers show how they are, where they were chosen."""
+    if settings.worker_http_port:
+        host = to_bind(LOCALHOST)
+        for port in range(settings.worker_http_port, settings.worker_http_port + settings.workers):
+            yield from _unusable(host, port, "worker_http_port")
+
+
+def _unusable(host: str, port: int, setting: str) -> Iterator[str]:
+    """Why a port that a setting chose cannot be had."""
+    do = f"set {variable_of(setting)} to another one, or to 0"
+    if port > MOST_PORT:
+        yield f"there is no port {port}, which a setting leads to: {do}"
+        return
+    try:
+        bind(host, port).close()
+    except OSError as error:
+        taken = error.errno == errno.EADDRINUSE
+        why = "is taken by another program" if taken else f"cannot be used ({error.strerror})"
+        yield f"port {port} on {host} {why}: {do}"
 
 
 def _collector(settings: Settings) -> Iterator[str]:
@@ -297,6 +322,7 @@ NEEDS: Final[Mapping[str, Check]] = {
     "open files": _descriptors,
     "file size": _file_size,
     "/proc": _processes,
+    "worker ports": _worker_ports,
     "monitoring": _monitoring,
     "collector": _collector,
 }

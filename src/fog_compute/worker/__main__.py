@@ -30,7 +30,7 @@ import betanet
 from fog_compute.descriptors import run_program, tell
 from fog_compute.errors import ChannelError, ConfigError, FogError
 from fog_compute.first import go_below_first_process
-from fog_compute.hosts import LOOPBACK_4, bind, read_host, url_of
+from fog_compute.hosts import LOCALHOST, bind, read_host, to_bind, url_of
 from fog_compute.layout import WORKER_HOME_BYTES, usable_home, whole_path
 from fog_compute.levels import PrivacyLevel
 from fog_compute.lifetime import (
@@ -175,7 +175,7 @@ def _parser() -> argparse.ArgumentParser:
         help="port for /health and /metrics; 0 for any free one, none by default",
     )
     parser.add_argument(
-        "--http-host", default=LOOPBACK_4, help="address to bind for them, by default loopback"
+        "--http-host", default=LOCALHOST, help="address to bind for them, by default loopback"
     )
     parser.add_argument(
         "--die-with-parent",
@@ -287,7 +287,7 @@ def _listening(options: argparse.Namespace, opened: AsyncExitStack) -> socket.so
     """
     if options.http_port is None:
         return None
-    host = read_host(options.http_host)
+    host = to_bind(read_host(options.http_host))
     try:
         return opened.enter_context(bind(host, options.http_port))
     except OSError as error:

@@ -18,6 +18,7 @@ from fog_compute.hosts import (
     loopback_like,
     may_ask,
     read_host,
+    to_bind,
     url_of,
 )
 
@@ -149,6 +150,17 @@ def test_url_names_no_wildcard_and_the_net_stays_on_loopback_of_the_family(
 )
 def test_name_of_a_stranger_reaches_nothing(bound: str, header: str, allowed: bool) -> None:
     assert may_ask(header, bound) is allowed
+
+
+@pytest.mark.parametrize(
+    ("family", "address"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")]
+)
+def test_chosen_port_is_bound_at_the_one_loopback_address_there_is(
+    monkeypatch: pytest.MonkeyPatch, family: int, address: str
+) -> None:
+    monkeypatch.setattr("fog_compute.hosts._family", lambda name: family)
+    assert to_bind("localhost") == address
+    assert to_bind("0.0.0.0") == "0.0.0.0"
 
 
 def test_name_binds_one_of_its_addresses() -> None:

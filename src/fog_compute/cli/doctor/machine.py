@@ -46,11 +46,12 @@ _NEEDED_FOR: Final[Mapping[str, str]] = {
     "open files": "parts would fail once many files are open",
     "file size": "databases and logs would end in the middle",
     "/proc": "nobody can tell which process holds the home",
+    "worker ports": "workers cannot show how they are, and are not started",
     "monitoring": "nothing can watch the fog",
 }
 
 
-_WITH_PORTS: Final = frozenset({"address", "monitoring"})
+_WITH_PORTS: Final = frozenset({"address", "worker ports", "monitoring"})
 
 
 def versions() -> Iterator[Finding]:
@@ -106,6 +107,8 @@ def _looked_at(name: str, settings: Settings) -> str:
             return _limit(resource.RLIMIT_NOFILE)
         case "file size":
             return _limit(resource.RLIMIT_FSIZE, format_bytes)
+        case "worker ports":
+            return str(settings.worker_http_port or "any free ones")
         case "monitoring" if not settings.monitoring:
             return "not asked for"
     return "as needed"

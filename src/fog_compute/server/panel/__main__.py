@@ -19,7 +19,7 @@ import uvicorn
 
 from fog_compute.descriptors import run_program
 from fog_compute.errors import ConfigError
-from fog_compute.hosts import LOOPBACK_4, bind, read_host, url_of
+from fog_compute.hosts import LOCALHOST, bind, read_host, to_bind, url_of
 from fog_compute.lifetime import (
     EXIT_UNUSABLE,
     announce,
@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
         service="fog-frontend", node="panel", level=options.log_level, json=options.json_logs
     )
     try:
-        host = read_host(options.host)
+        host = to_bind(read_host(options.host))
         files = load(STATIC)
         listener = _listen(host, options.port)
     except ConfigError as error:
@@ -109,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m fog_compute.server.panel", description="Serve the control panel of a fog."
     )
-    parser.add_argument("--host", default=LOOPBACK_4, help="address to bind, loopback by default")
+    parser.add_argument("--host", default=LOCALHOST, help="address to bind, loopback by default")
     parser.add_argument("--port", type=_port, default=PORT, help="port to bind; 0 for any free one")
     parser.add_argument("--json-logs", action="store_true", help="write logs as JSON")
     parser.add_argument(

@@ -300,6 +300,25 @@ def test_missing_proc_is_told_before_anything_is_made(
     assert "run `mount -t proc proc /proc`" in problem
 
 
+def test_ports_that_workers_are_to_show_themselves_at_are_free_or_named(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        told = unmet(settings_of(tmp_path, net=OWN_FILE, worker_http_port=port))
+        idle = unmet(settings_of(tmp_path, net=OWN_FILE, worker_http_port=port, workers=0))
+    far = unmet(settings_of(tmp_path, net=OWN_FILE, worker_http_port=65535, workers=3))
+
+    (taken,) = told
+    assert taken == (
+        f"port {port} on 127.0.0.1 is taken by another program: set FOG_WORKER_HTTP_PORT to"
+        " another one, or to 0"
+    )
+    assert idle == []
+    assert [line.partition(",")[0] for line in far[-2:]] == [
+        "there is no port 65536",
+        "there is no port 65537",
+    ]
+
+
 def test_what_watches_a_fog_is_needed_only_where_it_is_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
