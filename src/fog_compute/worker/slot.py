@@ -340,8 +340,9 @@ class RunnerSlot:
         """Kill the runner for what the module did; what it wrote until then is kept."""
         ended = time.monotonic()
         self._end_compiling()
-        await self.kill(over.fault.value)
         over = self.place.output_over(job.limits) or over
+        await self.kill(over.fault.value)
+        over = self.place.output_over(job.limits) or over  # it may have written until its end
         stdout, stderr = self.place.written(job.limits)
         return TaskResult(
             exit_code=NEVER_EXITED,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import json
 import os
 import re
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -21,6 +23,8 @@ from fog_compute.tasks import Fault, Limits, TaskKind
 from fog_compute.tasks.messages import FINISHED, LOST, Accepted, Cancel, Done
 from fog_compute.tasks.wire import encode
 from fog_compute.worker import slot
+from fog_compute.worker.cache import BlobGone
+from fog_compute.worker.job import Job
 from fog_compute.worker.metrics import pages_of, reasons_against
 from fog_compute.worker.report import Counts, Listing, WorkerReport
 
@@ -49,6 +53,7 @@ REPORT = WorkerReport(
     counts=Counts(taken=31, finished=37, lost=41, returned=43, turned_away=47),
 )
 
+KILLS = "fog_worker_runner_kills_total"
 LIMITS = (Fault.TIMEOUT, Fault.OUT_OF_MEMORY, Fault.OUTPUT_LIMIT, Fault.SCRATCH_LIMIT)
 
 
@@ -199,13 +204,42 @@ async def test_figures_move_with_what_a_worker_does(start: Start, requester: Req
         assert of(running)["fog_worker_attempts_total returned"] == 1
 
 
+@pytest.mark.asyncio
+async def test_runner_that_is_killed_counts_by_the_fault_that_is_told(tmp_path: Path) -> None:
+    """INV-MON-02: the label is the fault of the result, also where the kernel ended the runner."""
+    metrics = WorkerMetrics()
+    one = slot.RunnerSlot(tmp_path / "slot", tmp_path / "compiled", watcher=metrics)
+
+    def kills() -> dict[str, float]:
+        found = {r: metrics.registry.value(KILLS, reason=r) for r in (*LIMITS, "unfinished")}
+        return {reason: count for reason, count in found.items() if count}
+
+    async def run(module: bytes, limits: Limits) -> Fault | None:
+        async def load() -> bytes:
+            if not module:
+                raise BlobGone("a blob is gone")
+            return module
+
+        job = Job(hashlib.sha256(module).hexdigest(), (), None, {}, limits, bytes(32))
+        return (await one.run(job, load)).fault
+
+    try:
+        faults = [
+            await run(guests.FLOOD, Limits(output_bytes=5_003, scratch_bytes=300_007)),
+            await run(guests.writes(400_009), Limits(output_bytes=1000, scratch_bytes=300_007)),
+        ]
+        assert faults == [Fault.OUTPUT_LIMIT, Fault.SCRATCH_LIMIT]
+        assert kills() == {"output_limit": 1, "scratch_limit": 1}
+        with pytest.raises(BlobGone):
+            await run(b"", Limits())
+        assert kills() == {"output_limit": 1, "scratch_limit": 1, "unfinished": 1}
+    finally:
+        await one.close()
+
+
 def test_every_reason_in_the_code_is_a_label_of_kills() -> None:
     """INV-MON-02: the set is closed."""
     text = inspect.getsource(slot)
     reasons = set(re.findall(r"self\.kill\(\"(\w+)\"\)", text)) | set(LIMITS)
-    (family,) = (
-        one
-        for one in WorkerMetrics().registry.families()
-        if one.name == "fog_worker_runner_kills_total"
-    )
+    (family,) = (one for one in WorkerMetrics().registry.families() if one.name == KILLS)
     assert set(family.labels["reason"]) == reasons
