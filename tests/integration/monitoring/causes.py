@@ -41,8 +41,8 @@ class Told:
 EVERY: Final = (
     Told("ExactMetricsInUse", "info", "the local net has exact metrics", {"instance": "exit-0"}),
     Told("ReplaySpike", "warning", "packets are sent again to the nodes of a net"),
-    Told("HighPacketDropRate", "warning", "a flood, and queues of 16", {"instance": "tight-entry"}),
-    Told("QueueNearFull", "warning", "a flood, and queues of 16"),
+    Told("HighPacketDropRate", "warning", "a flood, a queue of one", {"instance": "tight-middle"}),
+    Told("QueueNearFull", "warning", "a flood, a queue of one", {"instance": "tight-middle"}),
     Told(
         "ReplayMemoryNearFull",
         "warning",

@@ -15,7 +15,7 @@ from typing import Final
 import betanet
 
 BODY_BYTES: Final = 30_000  # in about twenty packets
-SEND_S: Final = 5.0
+SEND_S: Final = 1.0
 
 
 async def send_all_the_while(alice: betanet.Client, to: str) -> None:

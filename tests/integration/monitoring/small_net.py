@@ -18,11 +18,11 @@ MEAN_DELAY: Final = "400ms"  # an epoch is at least ten of them
 ROLES: Final = ("entry", "middle", "exit")
 
 TIGHT: Final[Mapping[str, Sequence[str]]] = {
-    "entry": ("--max-queue-depth", "16"),
-    "middle": ("--max-queue-depth", "16"),
+    "entry": (),
+    "middle": ("--max-queue-depth", "1"),
     "exit": ("--target-throughput", "10"),
 }
-"""What makes a flood too much for each node: short queues, and replay memory for 100 packets."""
+"""What makes a flood too much: replay memory for 100 packets, and a queue that any one fills."""
 
 
 class SmallNet:
