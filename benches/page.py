@@ -80,7 +80,7 @@ MODES = {
     "watched_cpu_pct": "of a core, all processes of that idle fog and those that watch it",
     "unwatched_cpu_pct": "the same while those that watch are frozen",
     "watchers_cpu_pct": "of a core, Prometheus, Alertmanager and the exporter of the machine",
-    "monitoring_cpu_pct": "watched less unwatched; some tenths are the fog's own unrest",
+    "monitoring_cpu_pct": "watched less unwatched; a percent or two is unrest of the fog",
     "scrape_ms_node": "median of a node's whole `/metrics`, over a connection that stays",
     "dashboard_query_ms_p99": "all questions of all dashboards over an hour of samples, warm",
     "fog_version_cpu_ms": "processor time of it",
