@@ -154,6 +154,9 @@ def stack() -> Iterator[Stack]:
     services = merged(**VARIABLES)["services"]
     ours = built_by({"services": services})
     wanted = {one["image"] for one in services.values()} - ours.keys() | bases(ours.values())
+    # What a run left that was killed would come back with the engine, and not in this namespace.
+    with engine(PLACE, sealed=True) as sealed:
+        Stack(sealed, []).down()
     # Building reaches the registries of Rust and Python, and runs nothing that was built.
     with engine(PLACE, sealed=False) as builder:
         standing = [one for one in wanted if one.partition(":")[0] in stand_ins.ENTRYPOINTS]
