@@ -285,7 +285,7 @@ class Client:
         Cancelled, the request may still be received; its answer is dropped.
 
         Raises:
-            Timeout: no complete answer came in time.
+            Timeout: no complete answer came in time; `Unanswered` if the request has arrived.
             Offline: this client cannot reach the network.
             NotEnoughNodes: the network has no path of that length.
             InvalidAddress: ``to`` is no address.

@@ -150,6 +150,10 @@ class Timeout(NetworkError, TimeoutError):
     """No answer came in time."""
 
 
+class Unanswered(Timeout):
+    """No answer came in time to a request of which all was acknowledged: it has arrived."""
+
+
 class NotEnoughNodes(NetworkError):
     """The network is too small for the path that was asked for.
 

@@ -18,6 +18,7 @@ __all__ = [
     "ChannelDown",
     "ChannelError",
     "ChannelTimeout",
+    "ChannelUnanswered",
     "CircuitError",
     "ConfigError",
     "FogError",
@@ -135,6 +136,10 @@ class ChannelDown(ChannelError):
 
 class ChannelTimeout(ChannelError):
     """No answer came in time; the other side may or may not have acted."""
+
+
+class ChannelUnanswered(ChannelTimeout):
+    """No answer came in time to a message that has arrived: with its recipient, or at an edge."""
 
 
 class HomeUnusable(FogError):

@@ -177,6 +177,13 @@ async def test_a_request_without_an_answer_times_out(
         await alice.request(bob.address, b"question", timeout=0.2)
 
 
+async def test_a_request_that_has_arrived_says_so_when_nobody_answers(
+    alice: betanet.Client, bob: betanet.Client
+) -> None:
+    with pytest.raises(betanet.Unanswered, match="no answer in time, though the request has arriv"):
+        await alice.request(bob.address, b"question", timeout=3)
+
+
 @pytest.mark.parametrize("hops", [2, 3, 7])
 async def test_a_ping_comes_back(hops: int, alice: betanet.Client) -> None:
     assert 0 <= await alice.ping(hops) < DEADLINE_S

@@ -95,7 +95,7 @@ proptest! {
         prop_assert_eq!(recipient.replied.len(), 1);
         match (&sender.replies[..], &sender.failed[..]) {
             ([(replied, answer)], []) => prop_assert!(*replied == id && *answer == body),
-            ([], [(failed, FailReason::ReplyTimeout { .. })]) => prop_assert_eq!(*failed, id),
+            ([], [(failed, FailReason::ReplyTimeout { stored: true, .. })]) => prop_assert_eq!(*failed, id),
             other => prop_assert!(false, "seed {seed}: {other:?}"),
         }
         prop_assert_eq!(sender.courier.stats().open_requests, 0);

@@ -120,6 +120,7 @@ impl IntoPy for Failure {
                     Err(error) => error,
                 }
             }
+            ClientError::Unanswered => named(py, "Unanswered", message),
             ClientError::Timeout
             | ClientError::Failed(
                 FailReason::NoAck { .. } | FailReason::NoProgress { .. } | FailReason::Interrupted { .. },

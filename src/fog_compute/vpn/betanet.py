@@ -17,6 +17,7 @@ from fog_compute.errors import (
     ChannelDown,
     ChannelError,
     ChannelTimeout,
+    ChannelUnanswered,
     PrivacyUnavailable,
     ServiceUnavailable,
 )
@@ -348,6 +349,8 @@ def _limits(limits: betanet.WorkerLimits | None) -> TaskLimits | None:
 def _channel_errors(what: str) -> Iterator[None]:
     try:
         yield
+    except betanet.Unanswered as error:
+        raise ChannelUnanswered(f"{what}: no answer in time, though it has arrived") from error
     except betanet.Timeout as error:
         raise ChannelTimeout(f"{what}: no answer in time") from error
     except betanet.NotEnoughNodes as error:

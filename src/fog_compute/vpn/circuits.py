@@ -13,7 +13,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
-from fog_compute.errors import ChannelError, ChannelTimeout, CircuitError, PrivacyUnavailable
+from fog_compute.errors import (
+    ChannelError,
+    ChannelTimeout,
+    ChannelUnanswered,
+    CircuitError,
+    PrivacyUnavailable,
+)
 
 if TYPE_CHECKING:
     from fog_compute.clock import Clock
@@ -363,6 +369,9 @@ class Circuit:
         try:
             yield
             outcome = "acknowledged"
+        except ChannelUnanswered:
+            outcome = "acknowledged"
+            raise
         except ChannelTimeout:
             outcome = "lost"
             raise

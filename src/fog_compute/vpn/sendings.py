@@ -29,20 +29,6 @@ class MessageEnd(enum.StrEnum):
 OnEnd: TypeAlias = Callable[[MessageEnd], object]
 
 
-class _Stored:
-    """Whether all of a message was acknowledged, as far as it was told on the way."""
-
-    __slots__ = ("_tell", "whole")
-
-    def __init__(self, tell: Callable[[betanet.Progress], object]) -> None:
-        self._tell = tell
-        self.whole = False
-
-    def __call__(self, progress: betanet.Progress) -> None:
-        self.whole = progress.done >= progress.total
-        self._tell(progress)
-
-
 class CountedClient(betanet.Client):
     """A client that tells how each of its messages ended.
 
@@ -66,7 +52,7 @@ class CountedClient(betanet.Client):
         on_progress: Callable[[betanet.Progress], object] | None = None,
     ) -> str:
         """As in `betanet.Client`."""
-        with self._told(None):
+        with self._told():
             return await super().send(
                 to, body, hops=hops, id=id, delivered=delivered, on_progress=on_progress
             )
@@ -81,25 +67,26 @@ class CountedClient(betanet.Client):
         timeout: float = 30.0,
         on_progress: Callable[[betanet.Progress], object] | None = None,
     ) -> bytes:
-        """As in `betanet.Client`; an answer that does not come is no fault of a stored question."""
-        stored = None if on_progress is None else _Stored(on_progress)
-        with self._told(stored):
+        """As in `betanet.Client`; an answer that does not come is none of the mixnet's faults."""
+        with self._told():
             return await super().request(
                 to,
                 body,
                 hops=hops,
                 reply_packets=reply_packets,
                 timeout=timeout,
-                on_progress=stored,
+                on_progress=on_progress,
             )
 
     @contextmanager
-    def _told(self, stored: _Stored | None) -> Iterator[None]:
+    def _told(self) -> Iterator[None]:
         try:
             yield
+        except betanet.Unanswered:
+            self.on_end(MessageEnd.ACKNOWLEDGED)
+            raise
         except betanet.Timeout:
-            whole = stored is not None and stored.whole
-            self.on_end(MessageEnd.ACKNOWLEDGED if whole else MessageEnd.EXPIRED)
+            self.on_end(MessageEnd.EXPIRED)
             raise
         except (betanet.Offline, betanet.NotEnoughNodes):
             self.on_end(MessageEnd.FAILED)

@@ -150,7 +150,7 @@ fn a_request_that_waits_for_a_path_at_its_timeout_says_so() {
     ask(&mut courier, NOW_MS + 9_000).unwrap();
     courier.grant(NOW_MS + 9_000, 10);
     courier.tick(NOW_MS + 18_000);
-    assert!(matches!(reason(&mut courier), FailReason::ReplyTimeout { .. }));
+    assert!(matches!(reason(&mut courier), FailReason::ReplyTimeout { stored: false, .. }));
 }
 
 /// INV-MSG-21: credit that a blocked message could not use is not asked for; the message goes on when it can.

@@ -243,7 +243,9 @@ impl<R: CryptoRng> Courier<R> {
                 Due::Expiry { id } => self.fail(id, FailReason::Expired),
                 Due::Request { id } => {
                     if let Some(timeout_ms) = self.requests.get(&id).map(|request| request.timeout_ms) {
-                        let reason = self.hindrance(now_ms, id).unwrap_or(FailReason::ReplyTimeout { timeout_ms });
+                        let stored = !self.outgoing.contains_key(&id);
+                        let late = FailReason::ReplyTimeout { timeout_ms, stored };
+                        let reason = self.hindrance(now_ms, id).unwrap_or(late);
                         self.fail(id, reason);
                     }
                 }

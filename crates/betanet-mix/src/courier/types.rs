@@ -291,6 +291,8 @@ pub enum FailReason {
     ReplyTimeout {
         /// The time that was given.
         timeout_ms: u64,
+        /// Whether all of the request was acknowledged: then it is with the recipient, or at the recipient's edge.
+        stored: bool,
     },
     /// [`Courier::cancel`](super::Courier::cancel) was called.
     #[error("cancelled")]

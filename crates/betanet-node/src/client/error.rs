@@ -65,6 +65,9 @@ pub enum ClientError {
     /// No answer in time.
     #[error("no answer in time")]
     Timeout,
+    /// No answer in time to a request of which all was acknowledged.
+    #[error("no answer in time, though the request has arrived")]
+    Unanswered,
     /// The client was closed.
     #[error("the client is closed")]
     Closed,
@@ -135,6 +138,9 @@ impl Client {
             SendFailure::Refused(SendError::Path(error @ PathError::NotEnoughNodes { .. }))
             | SendFailure::Failed(FailReason::NoPath { error, .. }) => ClientError::NotEnoughNodes(error),
             SendFailure::Refused(err) => ClientError::Invalid(err.to_string()),
+            SendFailure::Failed(FailReason::ReplyTimeout { stored: true, .. }) => {
+                self.cut_off().map_or(ClientError::Unanswered, ClientError::Offline)
+            }
             SendFailure::Failed(FailReason::ReplyTimeout { .. }) => self.too_late(),
             SendFailure::IdUsed(id) => ClientError::IdUsed { id },
             SendFailure::Failed(FailReason::Cancelled) => ClientError::Closed,

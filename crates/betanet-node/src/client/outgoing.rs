@@ -133,7 +133,8 @@ impl Client {
     /// future gives the request up.
     ///
     /// # Errors
-    /// As [`Client::send`], and [`ClientError::Timeout`] if the reply is not complete in time.
+    /// As [`Client::send`], and [`ClientError::Timeout`] if the reply is not complete in time, or
+    /// [`ClientError::Unanswered`] if the request has arrived all the same.
     pub async fn request(
         &self,
         to: &Address,

@@ -125,7 +125,7 @@ async fn requests_are_answered(alice: &Client, bob: &Arc<Client>) {
     // Nobody answers: the request ends in time, and the replier still gets the message.
     let short = Duration::from_millis(300);
     let unanswered = alice.request(&to, b"hello?".to_vec(), 1, 1, short);
-    assert!(matches!(unanswered.await, Err(ClientError::Timeout)));
+    assert!(matches!(unanswered.await, Err(ClientError::Timeout | ClientError::Unanswered)));
     assert_eq!(b"hello?".to_vec(), take(bob).await);
 }
 

@@ -34,8 +34,8 @@ class NetworkMetrics:
         self.messages: Final = registry.counter(
             "fog_messages",
             "Messages that the backend handed to the mixnet, tasks' and people's together:"
-            " `acknowledged` by the recipient or the edge that keeps them for it, `expired` without"
-            " that, or `failed`, as there was no way into the network.",
+            " `acknowledged` by the recipient or the edge that keeps them for it, answered or not,"
+            " `expired` without that, or `failed`, as there was no way into the network.",
             outcome=("acknowledged", "expired", "failed"),
         )
         self.packets: Final = registry.counter(
@@ -61,8 +61,8 @@ class CircuitMetrics:
         )
         self.sends: Final = registry.counter(
             "fog_circuit_sends",
-            "Messages over circuits: stored or answered (`acknowledged`), without an answer in"
-            " time (`lost`), or not sent (`failed`).",
+            "Messages over circuits: stored or answered (`acknowledged`), neither in time (`lost`),"
+            " or not sent (`failed`).",
             privacy=PrivacyLevel,
             outcome=("acknowledged", "lost", "failed"),
         )
