@@ -34,7 +34,7 @@ COPY --from=build /out /out
 RUN uv venv --quiet --python python3 --no-python-downloads /opt/fog \
     && wheel="$(ls /out/*.whl)" \
     && uv pip install --no-cache --compile-bytecode --python /opt/fog/bin/python --constraint /out/dev.txt \
-        "fog-compute[postgres,redis,python,otlp] @ file://$wheel"
+        "fog-compute[postgres,redis,python] @ file://$wheel"
 
 FROM python:3.11-slim-bookworm
 # The folders have their owner in the image, and volumes that are mounted over them get it from there.
