@@ -7,19 +7,23 @@ import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
 from fog_compute.cli.codes import NOT_RUNNING
 from fog_compute.cli.common import CommandError, JsonFlag, print_fields, print_json
 from fog_compute.cli.output import write
+from fog_compute.clock import SystemClock
 from fog_compute.errors import FogError
 from fog_compute.layout import HomeLayout, home_from_environment
 from fog_compute.locking import is_locked
 from fog_compute.units import format_bytes, format_duration
-from fog_compute.worker.report import REPORT_FILE, WorkerReport, read_report
+from fog_compute.worker.report import REPORT_FILE, TOLD_EVERY_S, WorkerReport, read_report
 
 __all__ = ["lacking_scripts", "status"]
+
+SILENT_S: Final = 3 * TOLD_EVERY_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,7 @@ class _Lent:
         home: its folder.
         report: what it last told.
         runs: whether it runs now.
+        silent: whether it runs, and has told nothing for longer than a worker that works.
         free_bytes: what is free on its disk.
         told_at: when it told that, in UTC.
     """
@@ -37,6 +42,7 @@ class _Lent:
     home: Path
     report: WorkerReport
     runs: bool
+    silent: bool
     free_bytes: int
     told_at: str
 
@@ -84,7 +90,8 @@ def _found(layout: HomeLayout) -> list[_Lent]:
         if report is not None:
             told = datetime.fromtimestamp((home / REPORT_FILE).stat().st_mtime, UTC)
             runs, free = is_locked(home / "worker.lock"), shutil.disk_usage(home).free
-            found.append(_Lent(home, report, runs, free, f"{told:%Y-%m-%d %H:%M:%S}"))
+            silent = runs and (SystemClock().now() - told).total_seconds() > SILENT_S
+            found.append(_Lent(home, report, runs, silent, free, f"{told:%Y-%m-%d %H:%M:%S}"))
     return found
 
 
@@ -102,6 +109,7 @@ def _as_json(one: _Lent) -> dict[str, object]:
     return {
         "home": str(one.home),
         "runs": one.runs,
+        "silent": one.silent,
         "told_at": one.told_at,
         "disk_free_bytes": one.free_bytes,
         **report,
@@ -118,6 +126,9 @@ def _fields(one: _Lent) -> list[tuple[str, str]]:
             ("did", f"{_did(report)}, when it ran last"),
         ]
     lines = [("worker", f"{one.home} runs")]
+    if one.silent:
+        hangs = f"it hangs, or is frozen: it has told nothing since {one.told_at}, and stood so"
+        lines.append(("silent", hangs))
     for listing in report.levels:
         level = "any level" if listing.level is None else listing.level.value
         stands = f"listed as {listing.name}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final, Literal
 
@@ -30,6 +30,7 @@ __all__ = ["logs"]
 
 POLL_S: Final = 0.25
 MOST: Final = 100_000
+DEFAULT_LINES: Final = 100
 
 _COLORS: Final = {"WARN": "\x1b[33m", "WARNING": "\x1b[33m", "ERROR": "\x1b[31m"}
 _PLAIN: Final = "\x1b[0m"
@@ -50,18 +51,18 @@ def logs(
         bool, Parameter(name=("--follow", "-f"), negative=(), help="Go on with what comes.")
     ] = False,
     lines: Annotated[
-        int,
+        int | None,
         Parameter(
-            name=("--lines", "-n"), help="How many lines of before to show.", converter=whole
+            name=("--lines", "-n"),
+            help="How many lines of before to show; by default 100, and with --since all.",
+            converter=whole,
         ),
-    ] = 100,
+    ] = None,
     level: Annotated[
         Literal["debug", "info", "warning", "error"],
         Parameter(help="The least severe lines; those without a level are always shown."),
     ] = "info",
-    since: Annotated[
-        str, Parameter(help="Only lines that are no older, such as 10m; with it, all of them.")
-    ] = "",
+    since: Annotated[str, Parameter(help="Only lines that are no older, such as 10m.")] = "",
     json: JsonFlag = False,
 ) -> int:
     """Show the last lines of all logs of this fog together, in the order of their times.
@@ -71,6 +72,8 @@ def logs(
 
     For example: `fog logs worker --level warning --since 1h`
     """
+    if lines is None:
+        lines = MOST if since else DEFAULT_LINES
     if not 0 <= lines <= MOST:
         raise CommandError(f"--lines {lines}: give 0 to {MOST}", USAGE)
     layout = HomeLayout(home_from_environment())
@@ -80,12 +83,10 @@ def logs(
     try:
         found = chosen_logs(found, names)
     except KeyError as error:
-        raise CommandError(
-            f"{error.args[0]!r} has no log here: there are {', '.join(found)}", USAGE
-        ) from None
+        raise CommandError(_no_log(layout, error.args[0], found), USAGE) from None
     wanted = Wanted(level, _begin(since))
     follower = Follower(layout, names, wanted)
-    last = last_lines(found, wanted, MOST if since else lines)
+    last = last_lines(found, wanted, lines)
     if json and not follow:
         print_json([_object(line) for line in last])
         return 0
@@ -100,6 +101,13 @@ def logs(
         told.clear()
         time.sleep(POLL_S)
     return 0
+
+
+def _no_log(layout: HomeLayout, name: str, found: Iterable[str]) -> str:
+    own = layout.monitoring_logs / f"{name}.log"
+    if "/" not in name and own.exists():
+        return f"{name} writes in words of its own: read {own}"
+    return f"{name!r} has no log here: there are {', '.join(found)}"
 
 
 def _begin(since: str) -> str:

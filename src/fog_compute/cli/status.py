@@ -89,7 +89,7 @@ def _print(
     lines += _net_lines(report)
     lines += _circuit_lines(report["circuits"])
     workers = report["workers"]
-    lines.append(("workers", str(len(workers)) if workers else "none yet"))
+    lines.append(("workers", str(len(workers)) if workers else "none on the list"))
     for worker in workers:
         level = worker["level"] or "any level"
         lines.append(("", f"{worker['name']}: {level}, {worker['state']}, {lends_line(worker)}"))

@@ -19,6 +19,7 @@ import os
 import secrets
 import signal
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -56,7 +57,7 @@ from fog_compute.vpn.directory import TaskLimits, WorkerOffer
 from fog_compute.worker.agent import WorkerAgent
 from fog_compute.worker.metrics import pages_of
 from fog_compute.worker.publishing import Served
-from fog_compute.worker.report import write_report
+from fog_compute.worker.report import ReportFile
 from fog_compute.worker.settings import WorkerSettings
 from fog_compute.writing import write_private
 
@@ -301,14 +302,12 @@ async def _announce_ready(agent: WorkerAgent, http: str) -> None:
 
 
 async def _keep_report(agent: WorkerAgent, home: Path, http: str) -> None:
-    """Write down how the worker stands whenever that has changed; where it cannot be, go on."""
-    written = b""
+    """Write down how the worker stands, and that it lives; where it cannot be, go on."""
+    file = ReportFile(home)
     while True:
         report = msgspec.json.encode(msgspec.structs.replace(agent.report(), http=http))
-        if report != written:
-            with contextlib.suppress(OSError):  # the disk's trouble is told by who needs it
-                write_report(home, report)
-                written = report
+        with contextlib.suppress(OSError):  # the disk's trouble is told by who needs it
+            file.tell(report, time.monotonic())
         await asyncio.sleep(REPORT_EVERY_S)
 
 

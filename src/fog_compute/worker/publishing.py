@@ -73,7 +73,8 @@ async def publish(
                 listing.listed, listing.reason = True, ""
                 failures = 0
             except FogError as err:
-                _log.warning("offer.not_published", reason=err.message)
+                if listing.listed or listing.reason != one_line(err.message):
+                    _log.warning("offer.not_published", reason=err.message)
                 listing.listed, listing.reason = False, one_line(err.message)
                 pause = min(pause, RETRY.after(failures, random))
                 failures += 1

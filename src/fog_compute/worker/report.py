@@ -5,6 +5,7 @@ Nothing of it goes anywhere else, and nothing in it is about single attempts or 
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Final
 
@@ -16,9 +17,19 @@ from fog_compute.reading import read_state
 from fog_compute.worker.protocol import Wall
 from fog_compute.writing import write_private
 
-__all__ = ["REPORT_FILE", "Counts", "Listing", "WorkerReport", "read_report", "write_report"]
+__all__ = [
+    "REPORT_FILE",
+    "TOLD_EVERY_S",
+    "Counts",
+    "Listing",
+    "ReportFile",
+    "WorkerReport",
+    "read_report",
+    "write_report",
+]
 
 REPORT_FILE: Final = "report.json"
+TOLD_EVERY_S: Final = 10.0
 
 
 class Listing(msgspec.Struct):
@@ -103,6 +114,32 @@ class WorkerReport(msgspec.Struct, frozen=True):
     scratch_bytes: int = 0
     output_bytes: int = 0
     http: str = ""
+
+
+class ReportFile:
+    """The report in a worker's home: written when it changed, and marked now and then if not.
+
+    So the time of the file says when the worker last did anything; one that hangs marks nothing.
+
+    Args:
+        home: the worker's folder.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._written = b""
+        self._told_at = 0.0
+
+    def tell(self, report: bytes, now: float) -> None:
+        """Take an encoded report at a time, in seconds of any clock; raises `OSError`."""
+        if report != self._written:
+            write_report(self._home, report)
+            self._written = report
+        elif now - self._told_at >= TOLD_EVERY_S:
+            os.utime(self._home / REPORT_FILE)
+        else:
+            return
+        self._told_at = now
 
 
 def write_report(home: Path, report: bytes) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
+import time
 from pathlib import Path
 
 import msgspec
@@ -17,8 +19,10 @@ from fog_compute.levels import PrivacyLevel
 from fog_compute.worker.protocol import Wall
 from fog_compute.worker.report import (
     REPORT_FILE,
+    TOLD_EVERY_S,
     Counts,
     Listing,
+    ReportFile,
     WorkerReport,
     read_report,
     write_report,
@@ -95,6 +99,28 @@ def test_owner_sees_level_by_level_how_the_machine_is_lent(
     assert told[0]["runs"] is True
     assert told[0]["running"] == REPORT.running
     assert told[0]["counts"] == msgspec.to_builtins(REPORT.counts)
+
+
+def test_worker_that_tells_nothing_any_more_is_not_shown_as_if_all_were_well(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = ReportFile(home)
+    file.tell(msgspec.json.encode(REPORT), 1000.0)
+    with (home / "worker.lock").open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        long_ago = time.time() - 40
+        os.utime(home / REPORT_FILE, (long_ago, long_ago))
+        assert lent.status() == 0
+        assert (
+            "silent   it hangs, or is frozen: it has told nothing since 20"
+            in capsys.readouterr().out
+        )
+        file.tell(msgspec.json.encode(REPORT), 1000.0 + TOLD_EVERY_S / 2)
+        assert lent.status(json=True) == 0
+        assert json.loads(capsys.readouterr().out)[0]["silent"] is True
+        file.tell(msgspec.json.encode(REPORT), 1000.0 + TOLD_EVERY_S)
+        assert lent.status() == 0
+        assert "silent" not in capsys.readouterr().out
 
 
 def test_why_a_worker_that_runs_takes_no_scripts_is_said(home: Path) -> None:

@@ -102,6 +102,8 @@ def test_since_shows_all_that_is_no_older(
     told = printed(capsys, "backend", "--since", "1h")
 
     assert [one["message"] for one in told] == [f"a.{n}" for n in range(150)]
+    told = printed(capsys, "backend", "--since", "1h", "--lines", "3")
+    assert [one["message"] for one in told] == ["a.147", "a.148", "a.149"]
 
 
 @pytest.mark.parametrize(
@@ -118,6 +120,18 @@ def test_what_cannot_be_shown_is_refused(
     assert home.logs.exists()
     assert main.run(["logs", *words]) in {1, 2}
     assert reason in capsys.readouterr().err
+
+
+def test_log_of_a_program_of_others_is_named(
+    home: HomeLayout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = home.monitoring_logs / "prometheus.log"
+    own.parent.mkdir(parents=True)
+    own.write_text("ts=2026-11-27T18:59:59Z level=info\n")
+
+    assert main.run(["logs", "prometheus"]) == 2
+
+    assert f"prometheus writes in words of its own: read {own}" in capsys.readouterr().err
 
 
 def test_home_without_logs_says_what_begins_them(
