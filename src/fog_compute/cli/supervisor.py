@@ -40,6 +40,15 @@ WATCHERS_DRAIN_S: Final = 6.0
 LOG_EXPORT: Final = "log-export"
 """The child that sends logs to a collector, the last words of the others too."""
 
+_OWNERS: Final = {
+    "FOG_DATABASE_URL": "backend",
+    "FOG_REDIS_URL": "backend",
+    "FOG_ALERT_WEBHOOK": "",  # Alertmanager has it in its file
+    "OTEL_EXPORTER_OTLP_HEADERS": LOG_EXPORT,
+    "OTEL_EXPORTER_OTLP_LOGS_HEADERS": LOG_EXPORT,
+}
+"""Variables with a password or a key, by the child whose business it is."""
+
 Report = Callable[[str, dict[str, object]], None]
 """Called with the name of an event and its fields."""
 
@@ -198,14 +207,11 @@ class Supervisor:
 
     def _child(self, name: str, command: Callable[[], Sequence[str]]) -> Child:
         environment = settings_environment(self._settings)
-        if name != "backend":
-            environment.pop("FOG_DATABASE_URL", None)  # with a password that is no other's business
-        elif self._monitoring is not None:
+        for variable, owner in _OWNERS.items():
+            if name != owner:
+                environment.pop(variable, None)
+        if name == "backend" and self._monitoring is not None:
             environment.update(self._monitoring.backend_environment)
-        environment.pop("FOG_ALERT_WEBHOOK", None)  # which is Alertmanager's alone
-        if name != LOG_EXPORT:  # whose keys these are
-            for secret in ("OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_LOGS_HEADERS"):
-                environment.pop(secret, None)
         return Child(name, command, self._layout.logs / f"{name}.log", environment, self._on_event)
 
     def _on_event(self, child: Child, event: Event) -> None:

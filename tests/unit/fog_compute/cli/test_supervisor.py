@@ -257,6 +257,7 @@ async def test_what_watches_a_fog_stops_last_and_the_backend_alone_leaves_it_a_k
     monkeypatch.setattr(exporters, "wanted", lambda settings: [])
     monkeypatch.setenv("FOG_ALERT_WEBHOOK", "https://example.org/s3cret")
     monkeypatch.setenv("FOG_DATABASE_URL", "postgresql://ann:s3cret@127.0.0.1/fog")
+    monkeypatch.setenv("FOG_REDIS_URL", "redis://:s3cret@127.0.0.1/0")
 
     parts = await started(tmp_path, monkeypatch, Kept, monitoring=True)
 
