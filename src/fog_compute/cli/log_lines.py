@@ -37,8 +37,6 @@ LINE_LENGTH: Final = 40_000
 """Characters of one line: a traceback has 20,000, each of which JSON may escape."""
 
 _RANKS: Final = {"TRACE": 0, "DEBUG": 0, "INFO": 1, "WARN": 2, "WARNING": 2, "ERROR": 3}
-_TIMES: Final = ("timestamp", "ts", "time")
-_MESSAGES: Final = ("message", "msg")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +115,7 @@ def parse(part: str, data: bytes, before: str) -> Line:
         fields = msgspec.json.decode(text, type=dict[str, object])
     except (msgspec.MsgspecError, RecursionError):
         return Line(before, part, "", text, {})
-    at = next((str(fields[name]) for name in _TIMES if name in fields), before)
-    message = next((str(fields[name]) for name in _MESSAGES if name in fields), text)
+    at, message = str(fields.get("timestamp", before)), str(fields.get("message", text))
     return Line(at, part, str(fields.get("level", "")).upper(), message, fields)
 
 
@@ -287,7 +284,7 @@ def _size(path: Path) -> int:
 
 def shown(line: Line, width: int) -> str:
     """A line for people, without its time: part, level, event and what belongs to that."""
-    known = {*_TIMES, *_MESSAGES, "level", "target", "service", "node", "exception"}
+    known = {"timestamp", "message", "level", "target", "service", "node", "exception"}
     beside = "".join(f" {name}={value}" for name, value in line.fields.items() if name not in known)
     traced = line.fields.get("exception")
     last = str(traced).rstrip().rpartition("\n")[2] if traced else ""

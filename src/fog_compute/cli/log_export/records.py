@@ -29,7 +29,7 @@ PATH: Final = "/v1/logs"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SEVERITIES: Final = {"TRACE": 1, "DEBUG": 5, "INFO": 9, "WARN": 13, "WARNING": 13, "ERROR": 17}
 # What is told as a member of the record, or of its resource, and not as an attribute.
-_TOLD: Final = ("timestamp", "ts", "time", "level", "message", "msg", "service", "node", "target")
+_TOLD: Final = ("timestamp", "level", "target", "message", "service", "node")
 
 
 def logs_url(endpoint: str) -> str:

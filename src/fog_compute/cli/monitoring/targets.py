@@ -46,7 +46,7 @@ NETWORKS: Final = {
 }
 """The label ``network`` of each job that `fog up` can watch."""
 
-_AUTHORITY_NAME: Final = "authority"
+_AUTHORITY_ROLE: Final = "authority"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +90,12 @@ def as_files(jobs: Iterable[str], targets: Sequence[Target]) -> dict[str, bytes]
 
 class _Process(msgspec.Struct):
     name: str
-    role: str | None = None
-    http: str | None = None
+    role: str
+    http: str | None
 
 
 class _Net(msgspec.Struct):
     nodes: list[_Process]
-    authority: _Process | None = None
 
 
 def targets_of_net(report: bytes) -> list[Target]:
@@ -106,13 +105,10 @@ def targets_of_net(report: bytes) -> list[Target]:
         msgspec.MsgspecError: it is no such report.
     """
     net = msgspec.json.decode(report, type=_Net)
-    processes = [*net.nodes, *([] if net.authority is None else [net.authority])]
-    return [_of_process(one, one.http) for one in processes if one.http is not None]
-
-
-def _of_process(process: _Process, http: str) -> Target:
-    url = http if "://" in http else f"http://{http}"
-    if process.name == _AUTHORITY_NAME:
-        return Target(AUTHORITY, process.name, url)
-    role = process.role or process.name.partition("-")[0]
-    return Target(NODES, process.name, url, role)
+    return [
+        Target(AUTHORITY, one.name, f"http://{one.http}")
+        if one.role == _AUTHORITY_ROLE
+        else Target(NODES, one.name, f"http://{one.http}", one.role)
+        for one in net.nodes
+        if one.http is not None
+    ]

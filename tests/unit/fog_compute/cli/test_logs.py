@@ -167,7 +167,7 @@ def test_long_log_is_read_from_its_end(home: HomeLayout, monkeypatch: pytest.Mon
 def test_line_that_is_no_object_has_the_time_before_it() -> None:
     assert parse("x", b"\xff last words", "T").at == "T"
     assert parse("x", b"[1]", "T").level == ""
-    assert parse("x", b'{"ts": "U", "level": "warn", "msg": "m"}', "T").message == "m"
+    assert parse("x", b'{"level": "warn", "message": "m"}', "T").at == "T"
     assert len(parse("x", b"n" * 1_000_000, "").message) == log_lines.LINE_LENGTH
 
 

@@ -51,18 +51,16 @@ def test_each_job_has_a_file_with_the_labels_of_its_targets() -> None:
 def test_nodes_and_authority_of_a_local_net_are_targets() -> None:
     report = {
         "nodes": [
-            {"name": "entry-0", "pid": 7, "http": "127.0.0.1:7001", "health": None},
-            {"name": "exit-3", "pid": None, "http": "127.0.0.1:7002"},
-            {"name": "odd", "role": "middle", "http": "127.0.0.1:7003"},
-            {"name": "middle-1", "http": None},
-            {"name": "authority", "http": "127.0.0.1:7000"},
+            {"name": "entry-0", "role": "entry", "pid": 7, "http": "127.0.0.1:7001"},
+            {"name": "exit-3", "role": "exit", "pid": None, "http": "[::1]:7002"},
+            {"name": "middle-1", "role": "middle", "http": None, "health": None},
+            {"name": "authority", "role": "authority", "http": "127.0.0.1:7000"},
         ],
     }
 
     assert targets_of_net(json.dumps(report).encode()) == [
         Target("betanet-mixnodes", "entry-0", "http://127.0.0.1:7001", "entry"),
-        Target("betanet-mixnodes", "exit-3", "http://127.0.0.1:7002", "exit"),
-        Target("betanet-mixnodes", "odd", "http://127.0.0.1:7003", "middle"),
+        Target("betanet-mixnodes", "exit-3", "http://[::1]:7002", "exit"),
         Target("betanet-authority", "authority", "http://127.0.0.1:7000"),
     ]
 
