@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
 
 from fog_compute.cli.doctor.findings import Finding, Verdict
 from fog_compute.cli.monitoring.exporters import wanted
-from fog_compute.cli.monitoring.programs import ALERTMANAGER, PROMETHEUS, Program, find
+from fog_compute.cli.monitoring.programs import ALERTMANAGER, PROMETHEUS, Program, find, install
 from fog_compute.config import Settings
 
 __all__ = ["exporters", "watchers"]
-
-_INSTALL: Final = "apt-get install --no-install-recommends"
 
 
 def watchers(settings: Settings) -> Iterator[Finding]:
@@ -22,7 +19,7 @@ def watchers(settings: Settings) -> Iterator[Finding]:
         yield Finding("watchers", Verdict.OK, "`fog up --monitoring` has what it starts")
     elif not settings.monitoring:
         found = f"not installed, which only `fog up --monitoring` needs: {_names(lacking)}"
-        yield Finding("watchers", Verdict.SKIPPED, found, do=_install(lacking))
+        yield Finding("watchers", Verdict.SKIPPED, found, do=install(lacking))
 
 
 def exporters(settings: Settings) -> Iterator[Finding]:
@@ -35,16 +32,8 @@ def exporters(settings: Settings) -> Iterator[Finding]:
     verdict = Verdict.WARNING if settings.monitoring else Verdict.SKIPPED
     means = "the dashboards and alerts of what they look at stay empty" * settings.monitoring
     found = f"not installed: {_names(lacking)}"
-    yield Finding("exporters", verdict, found, means, _install(lacking))
+    yield Finding("exporters", verdict, found, means, install(lacking))
 
 
 def _names(programs: list[Program]) -> str:
     return ", ".join(program.package for program in programs)
-
-
-def _install(lacking: list[Program]) -> str:
-    packages = " ".join(program.package for program in lacking)
-    return (
-        f"run `{_INSTALL} {packages}` as root, then `systemctl disable --now {packages}`, as Debian"
-        " starts them for all addresses"
-    )

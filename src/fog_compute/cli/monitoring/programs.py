@@ -24,6 +24,7 @@ __all__ = [
     "Program",
     "find",
     "find_share",
+    "install",
     "missing",
 ]
 
@@ -86,13 +87,20 @@ def find_share(files: str) -> Path | None:
 
 
 def missing(lacking: Sequence[Program]) -> str:
-    """Say which programs are not here, and how they come here without starting by themselves."""
+    """Say which programs are not here, and what to do."""
     names = " and ".join(program.package for program in lacking)
-    packages = " ".join(program.package for program in lacking)
-    one = len(lacking) == 1
+    are = "is" if len(lacking) == 1 else "are"
     return (
-        f"{names} {'is' if one else 'are'} neither on the PATH nor beside this Python: run `apt-get"
-        f" install --no-install-recommends {packages}` as root, then `systemctl disable --now"
-        f" {packages}`, as Debian starts {'it' if one else 'them'} for all addresses; or leave out"
-        " --monitoring"
+        f"{names} {are} neither on the PATH nor beside this Python: {install(lacking)}; or leave"
+        " out --monitoring"
+    )
+
+
+def install(lacking: Sequence[Program]) -> str:
+    """Say how programs come here, without starting by themselves."""
+    packages = " ".join(program.package for program in lacking)
+    them = "it" if len(lacking) == 1 else "them"
+    return (
+        f"run `apt-get install --no-install-recommends {packages}` as root, then `systemctl disable"
+        f" --now {packages}`, as Debian starts {them} for all addresses"
     )
