@@ -20,6 +20,7 @@ KNOWN = {
     "transport",
     "version",
 }
+"""All labels that there are. None is an id, and none of a new name comes in unseen."""
 
 
 def test_the_page_of_metrics_is_that_of_the_code() -> None:
@@ -40,7 +41,7 @@ def test_the_page_is_read_as_it_was_written() -> None:
 
 
 def test_no_label_of_any_process_is_an_id_or_one_of_a_target() -> None:
-    """All names of labels there are; Prometheus would rename the five that a target has."""
+    """INV-MON-03; Prometheus would rename the five that a target has."""
     found = metrics_reference.listed(metrics_reference.PAGE.read_text("utf-8"))
     labels = {label for names in found.values() for each in names.values() for label in each}
 
