@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from fog_compute.cli.monitoring.config import RUNBOOKS
+from fog_compute.cli.monitoring.targets import NETWORKS
 from tests.unit.monitoring.promql import selected
 from tests.unit.monitoring.rule_files import (
     LISTS,
@@ -111,6 +112,17 @@ def test_alerts_of_containers_and_of_a_fog_lead_to_the_same_pages() -> None:
 
     assert config["global"]["external_labels"] == {"runbooks": RUNBOOKS}
     assert RUNBOOKS.endswith(f"/{PAGES.relative_to(PROMETHEUS.parents[1])}")
+
+
+def test_jobs_of_containers_and_of_a_fog_are_in_the_same_networks() -> None:
+    expected = {
+        rule["labels"]["service"]: rule["labels"]["network"]
+        for path in LISTS
+        for group in yaml.safe_load(path.read_text("utf-8"))["groups"]
+        for rule in group["rules"]
+    }
+
+    assert NETWORKS.items() <= expected.items()
 
 
 def test_every_target_says_what_and_where_it_is() -> None:
