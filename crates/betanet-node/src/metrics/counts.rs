@@ -1,9 +1,11 @@
 //! What is counted, by many threads at once.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::Bounds;
+use crate::sync::lock;
 
 /// A count that only grows.
 #[derive(Debug, Default)]
@@ -66,13 +68,15 @@ pub struct Times {
     /// One more than the bounds: the last counts what exceeds them all.
     buckets: [AtomicU64; 13],
     sum_ns: AtomicU64,
+    /// The count that was last told in steps, and the sum with it.
+    stepped: Mutex<(u64, Duration)>,
 }
 
 impl Times {
     /// Nothing noted yet.
     #[must_use]
     pub fn new(bounds: &'static Bounds) -> Self {
-        Self { bounds, buckets: Default::default(), sum_ns: AtomicU64::new(0) }
+        Self { bounds, buckets: Default::default(), sum_ns: AtomicU64::new(0), stepped: Mutex::default() }
     }
 
     /// Notes one time.
@@ -103,5 +107,17 @@ impl Times {
     /// All times together.
     pub(super) fn sum(&self) -> Duration {
         Duration::from_nanos(self.sum_ns.load(Ordering::Relaxed))
+    }
+
+    /// The share of the sum that `total` of `exact` times have, and no less than before. It stands still until `total`
+    /// grows: the mean of all would tell of each time that comes.
+    pub(super) fn stepped_sum(&self, total: u64, exact: u64) -> Duration {
+        let mut stepped = lock(&self.stepped);
+        if total > stepped.0 {
+            let share = u128::from(total) * self.sum().as_nanos() / u128::from(exact.max(1));
+            let share = Duration::from_nanos(u64::try_from(share).unwrap_or(u64::MAX));
+            *stepped = (total, share.max(stepped.1));
+        }
+        stepped.1
     }
 }
