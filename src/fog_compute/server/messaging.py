@@ -94,10 +94,13 @@ class Messaging:
             await self._end()
 
     def show_figures(self) -> None:
-        """Set the metrics to what is so now; where nobody has keys there is nothing to tell."""
+        """Set the metrics to what is so now: to nothing where nobody has keys, or no longer."""
+        metrics = self._metrics
         if self._system is None or self._people is None:
+            for gauge in (metrics.deliveries, metrics.transport_up, metrics.links):
+                gauge.clear()
             return
-        metrics, figures = self._metrics, figures_of(self._system)
+        figures = figures_of(self._system)
         for state in DeliveryState:
             if not state.final:
                 metrics.deliveries.labels(state.value).set(figures.outbox.get(state, 0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -396,7 +397,10 @@ async def test_a_wipe_leaves_somebody_new(pair: tuple[Person, Person]) -> None:
     await ada.post(f"{CHAT}/messages", {"to": to_bob, "text": "secret"}, 201)
 
     assert (await ada.post(f"{CHAT}/wipe", {"confirm": "yes"}, 422))["type"]
+    assert "fog_chat_transport_up{" in (await ada.api.http.get("/metrics")).text
     assert await ada.post(f"{CHAT}/wipe", {"confirm": "wipe"}) == {"wiped": True}
+    told = (await ada.api.http.get("/metrics")).text
+    assert not re.search("fog_chat_(deliveries|links|transport_up)[{]", told)
 
     layout = ada.settings.layout
     assert not layout.identity_file.exists()
