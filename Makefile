@@ -155,7 +155,7 @@ reference: build ## Write the pages of docs/reference anew, from the code
 	for page in packaging/*_reference.py; do $(BIN)/python $$page; done
 
 .PHONY: dashboards
-dashboards: $(VENV)/deps.stamp ## Write the dashboards of monitoring/grafana anew, from the code
+dashboards: build ## Write the dashboards of monitoring/grafana anew, from the code
 	$(BIN)/python -m monitoring.grafana.boards
 
 .PHONY: requirements

@@ -11,14 +11,13 @@ from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard
 
+from fog_compute.cli.monitoring import config
 from monitoring.grafana.boards.shapes import LINES, METRICS, RUNBOOKS, AnyPanel
 
 __all__ = ["as_json", "board", "choice", "choice_of_lines"]
 
 _TAG: Final = "fog-compute"
 _REFRESH: Final = "30s"
-_RUNBOOKS_AT: Final = "https://github.com/fog-compute/fog-compute/blob/main/docs/runbooks"
-"""Where the runbooks are read."""
 
 
 def choice(name: str, label: str, metric: str, *, of: str = "") -> boards.QueryVariable:
@@ -92,7 +91,7 @@ def board(
     made.with_variable(_source("datasource", "Prometheus", "prometheus"))
     if loki_too:
         made.with_variable(_source("loki", "Loki", "loki"))
-    made.with_variable(boards.ConstantVariable("runbooks").label("Runbooks").value(_RUNBOOKS_AT))
+    made.with_variable(boards.ConstantVariable("runbooks").label("Runbooks").value(config.RUNBOOKS))
     for variable in variables:
         made.with_variable(variable)
     for number, panel in enumerate(panels, 1):
