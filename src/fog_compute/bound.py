@@ -1,8 +1,8 @@
 """Becomes another program that ends with its parent: for programs that know of no such tie.
 
-``python -m fog_compute.bound PARENT PROGRAM ARGUMENTS…``, where ``PARENT`` is the process that
-starts it. What the kernel was asked for stays in force when the program changes; standard input,
-the second tie of our own programs, is read by none of these.
+``python -m fog_compute.bound PARENT FOLDER PROGRAM ARGUMENTS…``, where ``PARENT`` is the process
+that starts it, and it runs in ``FOLDER``. What the kernel was asked for stays in force when the
+program changes; standard input, the second tie of our own programs, is read by none of these.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["main"]
 
 def main(arguments: list[str]) -> int:
     """Become the program; return an exit code only where that cannot be."""
-    parent, *command = arguments
+    parent, folder, *command = arguments
     if not be_killed_with_parent():
         announce("error", message="this sandbox ties no program to its parent: it would stay")
         return EXIT_UNUSABLE
@@ -30,6 +30,7 @@ def main(arguments: list[str]) -> int:
     for ignored in (signal.SIGPIPE, signal.SIGXFSZ):  # by this interpreter
         signal.signal(ignored, signal.SIG_DFL)
     try:
+        os.chdir(folder)
         spawn.become(command)
     except OSError as error:
         announce("error", message=f"{command[0]} cannot be run: {error.strerror}")

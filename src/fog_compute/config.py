@@ -25,7 +25,14 @@ __all__ = ["HomeLayout", "Settings", "load_settings", "variable_of"]
 RETENTION: Final = "PROMETHEUS_RETENTION_DAYS"
 
 _FILES: Final = ("tls_cert", "tls_key", "metrics_key_file")
-_HTTP_URL: Final = re.compile(r"https?://[!-~]+")
+_HTTP_URL: Final = re.compile(
+    r"https?://"
+    r"(?:(?:[\w.~!$&'()*+,;=:-]|%[0-9a-f]{2})*@)?"  # who asks
+    r"(?:[\w.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?"
+    r"(?:[/?#](?:[!-$&-~]|%[0-9a-f]{2})*)?",
+    re.ASCII | re.IGNORECASE,
+)
+"""What all programs that get such a URL can read: where one cannot, it tells all of it."""
 _DEFAULT_NODE_COUNTS: Final = {"entry": 2, "middle": 6, "exit": 2}
 
 

@@ -93,13 +93,15 @@ def python_command(module: str, *arguments: str) -> list[str]:
     return [sys.executable, "-P", "-m", module, *arguments]
 
 
-def bound_command(*command: str) -> list[str]:
+def bound_command(*command: str, folder: str = FOLDER) -> list[str]:
     """The command that runs a program which ends with this process, whatever that program is.
+
+    It runs in ``folder``.
 
     Raises:
         FogError: the interpreter does not know where it lies.
     """
-    return python_command("fog_compute.bound", str(os.getpid()), *command)
+    return python_command("fog_compute.bound", str(os.getpid()), folder, *command)
 
 
 def become(command: Sequence[str]) -> NoReturn:

@@ -338,7 +338,7 @@ def test_prometheus_finds_the_key_where_the_backend_leaves_it(
     assert prometheus["group_add"] == [backend["user"].partition(":")[2]]
 
 
-@pytest.mark.parametrize("webhook", ["", "http://127.0.0.1:9/a?b=c"])
+@pytest.mark.parametrize("webhook", ["", "http://127.0.0.1:9/a'b?c=%d"])
 def test_alertmanager_starts_with_and_without_a_webhook(
     services: dict[str, Service], tmp_path: Path, webhook: str
 ) -> None:

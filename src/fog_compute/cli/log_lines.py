@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import msgspec
 
 from fog_compute.cli.log_files import LOG_BYTES
 from fog_compute.layout import HomeLayout
-from fog_compute.reading import read_tail
+from fog_compute.reading import open_state, read_tail
 from fog_compute.text import one_line
 
 __all__ = [
@@ -250,9 +251,8 @@ class Follower:
     def _piece(self, path: Path, begun: int) -> bytes:
         """Whole lines from a place on; what has no end yet only where it is too long for one."""
         try:
-            with path.open("rb") as log:
-                log.seek(begun)
-                data = log.read(self._most_bytes)
+            with open_state(path) as descriptor:
+                data = os.pread(descriptor, self._most_bytes, begun)
         except OSError:
             return b""
         end = data.rfind(b"\n") + 1

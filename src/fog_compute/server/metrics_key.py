@@ -9,7 +9,7 @@ from fog_compute.clock import Clock
 from fog_compute.descriptors import why
 from fog_compute.errors import ConfigError, StoreError
 from fog_compute.observability import get_logger
-from fog_compute.reading import read_file
+from fog_compute.reading import read_state
 from fog_compute.scopes import Scope
 from fog_compute.server.auth import digest, same
 from fog_compute.server.callers import Callers
@@ -66,7 +66,7 @@ async def keep_metrics_key(path: Path, callers: Callers, clock: Clock, home: str
 
 def _read(path: Path) -> str:
     try:
-        return read_file(path, FILE_BYTES).decode("ascii", "replace").strip()
+        return read_state(path, FILE_BYTES).decode("ascii", "replace").strip()
     except FileNotFoundError:
         return ""
 
@@ -76,7 +76,7 @@ def _write(path: Path, text: str) -> None:
     data = text.encode()
     try:
         found = path.lstat()
-        if found.st_mode & 0o777 == MODE and read_file(path, FILE_BYTES) == data:
+        if found.st_mode & 0o777 == MODE and read_state(path, FILE_BYTES) == data:
             return
     except FileNotFoundError:
         pass

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -54,6 +55,14 @@ def test_program_of_an_owner_that_is_gone_already_is_not_begun() -> None:
     done = subprocess.run(command, capture_output=True, check=False, timeout=WAIT_S)
 
     assert (done.returncode, done.stdout) == (os.EX_UNAVAILABLE, b"")
+
+
+def test_program_runs_in_the_folder_that_is_said(tmp_path: Path) -> None:
+    command = spawn.bound_command("/bin/pwd", "-P", folder=str(tmp_path))
+
+    done = subprocess.run(command, capture_output=True, check=False, timeout=WAIT_S)
+
+    assert done.stdout.decode().strip() == str(tmp_path.resolve())
 
 
 def test_program_that_cannot_be_run_is_named_in_an_event() -> None:

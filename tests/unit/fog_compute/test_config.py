@@ -80,6 +80,31 @@ def test_database_in_the_current_folder_is_refused(url: str, refused: bool) -> N
         assert load_settings(database_url=url).database == url
 
 
+@pytest.mark.parametrize(
+    ("url", "refused"),
+    [
+        ("https://us:p%40w@h_1.example:443/a?b='c\"&d=%20#f", False),
+        ("http://[::1]:7?x", False),
+        ("http://h:80x/s3cret", True),
+        ("http://us:s3cret@h/%zz", True),
+        ("http://[::1/s3cret", True),
+        ("http:///s3cret", True),
+        ('http://h"/s3cret', True),
+    ],
+)
+def test_url_that_some_program_could_not_read_is_refused_and_not_repeated(
+    url: str, refused: bool
+) -> None:
+    """INV-MON-31."""
+    for name in ("alert_webhook", "otlp_endpoint"):
+        if refused:
+            with pytest.raises(ConfigError, match="give a URL") as caught:
+                load_settings(**{name: url})
+            assert "s3cret" not in str(caught.value)
+        else:
+            load_settings(**{name: url})
+
+
 def test_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FOG_HOME", "")
     monkeypatch.setenv("FOG_PORT", "")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import enum
 import functools
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 import fog_compute
@@ -17,14 +19,36 @@ if TYPE_CHECKING:
     from opentelemetry.sdk._logs import ReadableLogRecord
     from opentelemetry.sdk.resources import Resource
 
-__all__ = ["Send", "logs_url", "record_of", "sender"]
+__all__ = ["Send", "Sent", "logs_url", "record_of", "sender"]
 
-Send = Callable[[Sequence[Line]], bool]
-"""Sends lines; False where they were not taken."""
+
+class Sent(enum.Enum):
+    """What became of lines."""
+
+    TAKEN = enum.auto()
+    AWAY = enum.auto()
+    """Nobody took them, and later somebody may."""
+    REFUSED = enum.auto()
+    """They, or some of them, will never be taken."""
+
+
+Send = Callable[[Sequence[Line]], Sent]
+"""Sends lines."""
 
 SEND_S: Final = 5.0
 VALUE_LENGTH: Final = 1000
 PATH: Final = "/v1/logs"
+NANOSECONDS: Final = 2**64
+"""Beyond any time that a record can have."""
+
+# What OTLP calls final, as far as it is about what was sent, and not about who may send or where.
+_REFUSALS: Final = frozenset(
+    {
+        HTTPStatus.BAD_REQUEST,
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+    }
+)
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SEVERITIES: Final = {"TRACE": 1, "DEBUG": 5, "INFO": 9, "WARN": 13, "WARNING": 13, "ERROR": 17}
@@ -44,6 +68,7 @@ def sender(endpoint: str) -> Send:
         ConfigError: the extra ``otlp`` is not installed.
     """
     try:
+        import requests
         from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
         from opentelemetry.sdk._logs.export import LogRecordExportResult
     except ImportError as error:
@@ -51,10 +76,19 @@ def sender(endpoint: str) -> Send:
             "logs are to be sent to a collector (FOG_OTLP_ENDPOINT), for which the extra otlp is"
             f" missing ({error}): pip install 'fog-compute[otlp]'"
         ) from None
-    exporter = OTLPLogExporter(endpoint=logs_url(endpoint), timeout=SEND_S)
+    answers: list[int] = []
+    session = requests.Session()
+    session.hooks["response"].append(lambda got, *_, **__: answers.append(got.status_code))
+    exporter = OTLPLogExporter(endpoint=logs_url(endpoint), timeout=SEND_S, session=session)
 
-    def send(lines: Sequence[Line]) -> bool:
-        return exporter.export([record_of(line) for line in lines]) is LogRecordExportResult.SUCCESS
+    def send(lines: Sequence[Line]) -> Sent:
+        answers.clear()
+        result = exporter.export([record_of(line) for line in lines])
+        status = answers[-1] if answers else 0
+        # The exporter is content with a redirection, which it does not follow.
+        if result is LogRecordExportResult.SUCCESS and status < HTTPStatus.MULTIPLE_CHOICES:
+            return Sent.TAKEN
+        return Sent.REFUSED if status in _REFUSALS else Sent.AWAY
 
     return send
 
@@ -104,9 +138,13 @@ def _resource(service: str, node: str) -> Resource:
 
 
 def _nanoseconds(at: str) -> int:
-    """A time of a log since 1970; a line before the first time has none, which is 0."""
+    """A time of a log since 1970; a line before the first time has none, which is 0.
+
+    So has one with a time that no record can have.
+    """
     try:
         since = datetime.fromisoformat(at) - _EPOCH
     except (ValueError, TypeError):
         return 0
-    return since // timedelta(microseconds=1) * 1000
+    found = since // timedelta(microseconds=1) * 1000
+    return found if 0 <= found < NANOSECONDS else 0

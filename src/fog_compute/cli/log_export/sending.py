@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
 from fog_compute.backoff import Backoff
-from fog_compute.cli.log_export.records import Send
+from fog_compute.cli.log_export.records import Send, Sent
 from fog_compute.cli.log_lines import Follower, Line, Place
 from fog_compute.clock import Clock
 from fog_compute.observability import get_logger
@@ -29,6 +29,8 @@ AGAIN: Final = Backoff(1, 60)
 
 _log = get_logger("fog_compute.log_export")
 
+_Kept = tuple[Annotated[int, msgspec.Meta(ge=0, le=2**62)], int]
+
 
 async def keep_sending(
     follower: Follower, send: Send, file: Path, clock: Clock, stop: asyncio.Event
@@ -36,15 +38,17 @@ async def keep_sending(
     """Send until ``stop``: at its end once what is there then, if the collector takes it.
 
     Where it stood is kept in ``file`` after each line was taken, so that the next one goes on
-    there; a line may be sent twice, if this process ends in between.
+    there; a line may be sent twice, if this process ends in between. One that the collector refuses
+    for good is left out, or nothing after it would ever be sent.
     """
-    away = False
+    away = refused = False
     while True:
         last = stop.is_set()
         lines = await in_thread(follower.new)
         came = bool(lines)
         failures = 0
-        while not await _taken(send, lines):
+        refusals: list[Line] = []
+        while not await _taken(send, lines, refusals):
             if not away:
                 _log.warning("collector.away")
                 away = True
@@ -53,6 +57,10 @@ async def keep_sending(
             await _pause(AGAIN.after(failures), clock, stop)
             failures += 1
         if came:
+            # Of the line that tells of it, too, it need not be told.
+            if refusals and not refused:
+                _log.warning("lines.refused", count=len(refusals))
+            refused = bool(refusals)
             if away:
                 _log.info("collector.back")
                 away = False
@@ -64,16 +72,25 @@ async def keep_sending(
             await _pause(LOOK_S, clock, stop)
 
 
-async def _taken(send: Send, lines: list[Line]) -> bool:
-    """Send lines, taking away those that were taken."""
+async def _taken(send: Send, lines: list[Line], refusals: list[Line]) -> bool:
+    """Send lines, taking away those that were taken, or refused even alone."""
+    at_once = AT_ONCE
     while lines:
-        if not await in_thread(_send, send, lines[:AT_ONCE]):
+        piece = lines[:at_once]
+        sent = await in_thread(_send, send, piece)
+        if sent is Sent.AWAY:
             return False
-        del lines[:AT_ONCE]
+        if sent is Sent.REFUSED and len(piece) > 1:
+            at_once = len(piece) // 2
+            continue
+        if sent is Sent.REFUSED:
+            refusals += piece
+        del lines[:at_once]
+        at_once = min(2 * at_once, AT_ONCE)
     return True
 
 
-def _send(send: Send, lines: Sequence[Line]) -> bool:
+def _send(send: Send, lines: Sequence[Line]) -> Sent:
     return send(lines)
 
 
@@ -87,9 +104,10 @@ async def _pause(seconds: float, clock: Clock, stop: asyncio.Event) -> None:
 def read_places(file: Path) -> Mapping[str, Place]:
     """How far each log was sent; nothing where that is not known, so that all are sent."""
     try:
-        return msgspec.json.decode(read_state(file), type=dict[str, Place])
+        places = msgspec.json.decode(read_state(file), type=dict[str, _Kept])
     except (OSError, msgspec.MsgspecError):
         return {}
+    return {part: Place(*place) for part, place in places.items()}
 
 
 def write_places(file: Path, places: Mapping[str, Place]) -> None:

@@ -1,18 +1,21 @@
 """What Prometheus and Alertmanager are told, made from a fog's settings.
 
 The files are JSON, which is YAML as well, so that nothing has to be quoted by hand. Paths below the
-folder are relative to it.
+folder are relative to it, which is where Prometheus runs: joined to the folder they would be
+patterns in which its name might mean something.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from fog_compute.cli.monitoring.targets import BACKEND, NETWORKS
+from fog_compute.text import escape_json
 
 __all__ = [
     "EXPECTED",
@@ -52,7 +55,7 @@ def prometheus_settings(rules: Path, jobs: Iterable[str], access: BackendAccess)
                 "evaluation_interval": SECONDS,
                 "external_labels": {"runbooks": RUNBOOKS},
             },
-            "rule_files": [str(rules / "*.yml"), EXPECTED],
+            "rule_files": [f"{_literal(rules)}/*.yml", EXPECTED],
             "alerting": {
                 # Where the pages of runbooks are is in their addresses already.
                 "alert_relabel_configs": [{"action": "labeldrop", "regex": "runbooks"}],
@@ -83,8 +86,7 @@ def alertmanager_settings(common: str, webhook: str | None) -> bytes:
     """
     if webhook is None:
         return common.encode()
-    # A text of JSON is one of YAML, too.
-    url = json.dumps(webhook)
+    url = _text(webhook)
     return f"{common.rstrip()}\n    webhook_configs:\n      - url: {url}\n".encode()
 
 
@@ -102,5 +104,15 @@ def _files(job: str) -> list[dict[str, list[str]]]:
     return [{"files": [f"targets/{job}.json"]}]
 
 
+def _literal(folder: Path) -> str:
+    """A folder in a pattern of file names, in which Prometheus allows no star, escaped or not."""
+    return re.sub(r"[\[\\?]", r"\\\g<0>", str(folder)).replace("*", "?")
+
+
+def _text(value: object, indent: int | None = None) -> str:
+    """A value as JSON that is YAML, too: in that, no character is two escapes."""
+    return escape_json(json.dumps(value, indent=indent, ensure_ascii=False))
+
+
 def _document(value: object) -> bytes:
-    return (json.dumps(value, indent=2) + "\n").encode()
+    return (_text(value, 2) + "\n").encode()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
@@ -18,6 +19,7 @@ LOOK_S: Final = 0.1
 ANSWER_S: Final = 2.0
 _OK: Final = b" 200 "
 STATUS_BYTES: Final = 1024
+_URL: Final = re.compile(r"[a-z][a-z0-9+.-]*://\S+", re.IGNORECASE)
 
 
 class ForeignChild(Child):
@@ -35,10 +37,15 @@ class ForeignChild(Child):
         environment: dict[str, str],
         on_event: Callable[[Child, Event], None],
         *,
+        folder: Path,
         ready_page: Callable[[], str],
     ) -> None:
-        """``ready_page`` is the URL that it answers with 200 once it is ready."""
-        super().__init__(name, lambda: spawn.bound_command(*command()), log, environment, on_event)
+        """It runs in ``folder``; ``ready_page`` is the URL that it answers once it is ready."""
+
+        def bound() -> list[str]:
+            return spawn.bound_command(*command(), folder=str(folder))
+
+        super().__init__(name, bound, log, environment, on_event)
         self._ready_page: Final = ready_page
 
     async def _listen(self, process: asyncio.subprocess.Process) -> None:
@@ -47,6 +54,10 @@ class ForeignChild(Child):
             await super()._listen(process)
         finally:
             looking.cancel()
+
+    def _last_line(self) -> str:
+        """The last line of the log without URLs, in which there may be a password or a token."""
+        return _URL.sub("[address]", super()._last_line())
 
     async def _look(self) -> None:
         """Say that it is ready as soon as it is."""

@@ -29,13 +29,16 @@ from fog_compute.cli.monitoring.targets import Target
 from fog_compute.cli.needs import find_betanet
 from fog_compute.config import Settings
 from fog_compute.hosts import bind, loopback_like, url_of
+from fog_compute.reading import read_file
 from fog_compute.threads import in_thread
+from fog_compute.units import MIB
 from fog_compute.writing import write_private
 
 __all__ = ["Monitoring"]
 
 ASK_S: Final = 3.0
 READY: Final = "/-/ready"
+SETTINGS_BYTES: Final = MIB
 
 
 class Monitoring:
@@ -137,10 +140,11 @@ class Monitoring:
             access = BackendAccess(access.key_file, settings.tls_cert, name)
         webhook = settings.alert_webhook
         told = None if webhook is None else webhook.get_secret_value()
+        common = read_file(self._alerting, SETTINGS_BYTES).decode()
         files = {
             "prometheus.yml": prometheus_settings(self._rules, self.jobs, access),
             EXPECTED: expected_jobs(self.jobs),
-            "alertmanager.yml": alertmanager_settings(self._alerting.read_text("utf-8"), told),
+            "alertmanager.yml": alertmanager_settings(common, told),
         }
         for name, content in files.items():
             write_private(self._folder / name, content, lasting=False)
@@ -156,8 +160,8 @@ class Monitoring:
     def _prometheus(self) -> Child:
         def options(url: str) -> list[str]:
             return [
-                f"--config.file={self._folder / 'prometheus.yml'}",
-                f"--storage.tsdb.path={self._folder / 'prometheus'}",
+                "--config.file=prometheus.yml",  # whose folder it takes for a part of patterns
+                "--storage.tsdb.path=prometheus",
                 f"--storage.tsdb.retention.time={self._settings.prometheus_retention_days}d",
                 f"--web.external-url={url}",  # or it is the machine's name, to which nobody listens
             ]
@@ -168,8 +172,8 @@ class Monitoring:
     def _alertmanager(self) -> Child:
         def options(url: str) -> list[str]:
             return [
-                f"--config.file={self._folder / 'alertmanager.yml'}",
-                f"--storage.path={self._folder / 'alertmanager'}",
+                "--config.file=alertmanager.yml",
+                "--storage.path=alertmanager",
                 f"--web.external-url={url}",
                 "--cluster.listen-address=",  # it is alone, and would listen to all the world
             ]
@@ -206,6 +210,7 @@ class Monitoring:
             self._logs / f"{program.part}.log",
             {**spawn.loader_environment(), **(environment or {})},
             self._on_event,
+            folder=self._folder,
             ready_page=lambda: self._urls[program.part] + page,
         )
 

@@ -18,8 +18,9 @@ import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 from fog_compute.cli.log_export import records, sending
+from fog_compute.cli.log_export.records import Sent
 from fog_compute.cli.log_export.sending import keep_sending, read_places, write_places
-from fog_compute.cli.log_lines import Follower, Line, Place, Wanted
+from fog_compute.cli.log_lines import Follower, Line, Place, Wanted, parse
 from fog_compute.layout import HomeLayout
 from fog_compute.testing.clock import ManualClock
 
@@ -33,6 +34,7 @@ class Collector(HTTPServer):
         super().__init__(("127.0.0.1", 0), _Request)
         self.requests: list[tuple[str, dict[str, str], ExportLogsServiceRequest]] = []
         self.came = threading.Event()
+        self.status = 200
 
     @property
     def url(self) -> str:
@@ -48,7 +50,7 @@ class _Request(BaseHTTPRequestHandler):
             body = gzip.decompress(body)
         message = ExportLogsServiceRequest.FromString(body)
         self.server.requests.append((self.path, dict(self.headers), message))
-        self.send_response(200)
+        self.send_response(self.server.status)
         self.end_headers()
         self.server.came.set()
 
@@ -133,18 +135,21 @@ def test_process_sends_what_logs_hold_and_goes_on_where_it_stood(
 class _Sink:
     """A collector that refuses as often as it is told to."""
 
-    def __init__(self, refusals: int = 0) -> None:
+    def __init__(self, refusals: int = 0, poison: str = "") -> None:
         self.refusals = refusals
+        self.poison = poison
         self.taken: list[str] = []
         self.largest = 0
 
-    def __call__(self, lines: Sequence[Line]) -> bool:
+    def __call__(self, lines: Sequence[Line]) -> Sent:
         if self.refusals:
             self.refusals -= 1
-            return False
+            return Sent.AWAY
+        if self.poison in [one.message for one in lines]:
+            return Sent.REFUSED
         self.largest = max(self.largest, len(lines))
         self.taken += [one.message for one in lines]
-        return True
+        return Sent.TAKEN
 
 
 def follower(layout: HomeLayout, most_bytes: int = 2000) -> Follower:
@@ -227,10 +232,59 @@ async def test_lines_of_a_log_that_was_cut_meanwhile_are_sent(layout: HomeLayout
     assert sink.taken == ["a.first", "a.second", "a.third"]
 
 
-def test_damaged_places_are_none(layout: HomeLayout) -> None:
+@pytest.mark.asyncio
+async def test_line_that_is_refused_for_good_holds_up_no_other(
+    layout: HomeLayout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """INV-LOG-05."""
+    names = [f"a.n{number}" for number in range(100)]
+    (layout.logs / "net.log").write_text("".join(line(1, name) for name in names))
+    stop = asyncio.Event()
+    stop.set()
+    sink = _Sink(poison=names.pop(41))
+
+    await run(layout, sink, stop)
+
+    assert sink.taken == names
+    assert capsys.readouterr().out.count("lines.refused") == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "sent"),
+    [
+        (200, Sent.TAKEN),
+        (302, Sent.AWAY),
+        (400, Sent.REFUSED),
+        (401, Sent.AWAY),
+        (413, Sent.REFUSED),
+        (500, Sent.AWAY),
+    ],
+)
+def test_answer_of_a_collector_says_what_became_of_lines(
+    status: int, sent: Sent, collector: Collector
+) -> None:
+    collector.status = status
+    lines = [parse("net", line(1, "a.first").encode(), "")]
+
+    assert records.sender(collector.url)(lines) is sent
+    assert len(collector.requests) == 1
+
+
+@pytest.mark.parametrize("at", ["1960-01-01T00:00:00Z", "2600-01-01T00:00:00Z", "no time"])
+def test_line_of_an_impossible_time_is_sent_without_one(at: str, collector: Collector) -> None:
+    lines = [parse("net", json.dumps({"timestamp": at, "message": "a.first"}).encode(), "")]
+
+    assert records.sender(collector.url)(lines) is Sent.TAKEN
+    ((_, _, request),) = collector.requests
+    (record,) = request.resource_logs[0].scope_logs[0].log_records
+    assert (record.body.string_value, record.time_unix_nano) == ("a.first", 0)
+
+
+@pytest.mark.parametrize("kept", ['{"net": "x"}', '{"net": [-7, 1]}', '{"net": [7]}', "["])
+def test_damaged_places_are_none(kept: str, layout: HomeLayout) -> None:
     write_places(layout.exported_file, {"net": Place(7, 1)})
     assert read_places(layout.exported_file) == {"net": Place(7, 1)}
-    layout.exported_file.write_text('{"net": "x"}')
+    layout.exported_file.write_text(kept)
     assert read_places(layout.exported_file) == {}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -187,6 +188,17 @@ def test_what_comes_is_followed_over_a_cut_and_into_new_logs(home: HomeLayout) -
     assert [one.message for one in follower.new()] == ["w.began", "a.anew"]
     path.unlink()
     assert follower.new() == []
+
+
+def test_what_is_no_file_is_followed_by_nobody(home: HomeLayout) -> None:
+    follower = Follower(home, (), Wanted())
+    os.mkfifo(home.logs / "pipe.log")
+    (home.logs / "zero.log").symlink_to("/dev/zero")
+    (home.logs / "folder.log").mkdir()
+
+    assert follower.new() == []
+    found = chosen_logs(logs_of(home), ("pipe", "zero", "folder"))
+    assert last_lines(found, Wanted(), 7) == []
 
 
 def test_parts_are_named_whole_or_by_their_beginning() -> None:

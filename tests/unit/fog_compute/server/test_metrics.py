@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import stat
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -285,6 +286,9 @@ async def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     async with Callers("x" * 43, lambda: store.keys, clock) as callers:
         with pytest.raises(ConfigError, match=r"FOG_METRICS_KEY_FILE.*No such file"):
             await keep_metrics_key(tmp_path / "no" / "key", callers, clock, HOME)
+        os.mkfifo(tmp_path / "pipe")
+        with pytest.raises(ConfigError, match="no regular file"):
+            await keep_metrics_key(tmp_path / "pipe", callers, clock, HOME)
     await store.close()
 
 

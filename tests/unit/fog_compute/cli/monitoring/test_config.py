@@ -62,6 +62,29 @@ def test_prometheus_takes_its_settings(tmp_path: Path) -> None:
     assert f"{len(JOBS)} rules found" in done.stdout
 
 
+@pytest.mark.parametrize("name", ["a [1] {b,c} ?", "a*b", "back\\slash", "\U0001f600 é", "\x7f\ny"])
+def test_folders_with_any_name_are_no_patterns(name: str, tmp_path: Path) -> None:
+    """INV-MON-32."""
+    rules = tmp_path / name / "rules"
+    rules.mkdir(parents=True)
+    (rules / "one.yml").write_text('groups: [{name: one, rules: [{record: a, expr: "1"}]}]\n')
+    (tmp_path / name / "key").touch()
+    access = BackendAccess(tmp_path / name / "key")
+    (rules.parent / "prometheus.yml").write_bytes(prometheus_settings(rules, ["host"], access))
+    (rules.parent / "expected.yml").write_bytes(expected_jobs(["host"]))
+
+    done = subprocess.run(
+        [tool("promtool"), "check", "config", "prometheus.yml"],
+        cwd=rules.parent,
+        capture_output=True,
+        check=False,
+        text=True,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "2 rule files found" in done.stdout
+
+
 def test_only_the_backend_is_shown_a_key() -> None:
     document = prometheus_settings(Path("/rules"), JOBS, BackendAccess(KEY))
 

@@ -169,9 +169,38 @@ async def test_program_is_ready_when_its_page_says_so_and_comes_back_where_it_wa
 
     first, second = starts.read_text().splitlines()
     assert first == second
-    assert f"--storage.tsdb.path={home / 'monitoring/prometheus'}" in first
+    assert "--storage.tsdb.path=prometheus" in first
     (target,) = targets_in(tmp_path, "prometheus")
     assert f"--web.listen-address={target['targets'][0]}" in first
+
+
+@pytest.mark.asyncio
+async def test_last_words_of_a_program_carry_no_url(
+    tmp_path: Path, tools: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """INV-MON-31."""
+    monkeypatch.undo()  # this Python is needed to bind a program
+    monkeypatch.setattr(exporters, "wanted", lambda settings: [])
+    program = tools / "wordy"
+    program.write_text("""#!/bin/sh
+echo 'parse \\"https://us:s3cret@h/t0ken?a\\": no host' >&2
+exit 3
+""")
+    program.chmod(0o700)
+    monkeypatch.setattr(programs, "find", lambda _: program)
+    heard: list[Event] = []
+    settings = load_settings(home=tmp_path / "home", alertmanager_port=0)
+    watching = Monitoring(settings, lambda _, event: heard.append(event))
+    (part,) = [child for child in watching.children() if child.name == "alertmanager"]
+    keeping = asyncio.create_task(part.keep())
+    await until(lambda: bool(heard))
+    part.kill()
+    await asyncio.wait_for(keeping, DEADLINE_S)
+
+    reason = str(heard[0]["reason"])
+    assert "it ended with 3: parse" in reason
+    assert "s3cret" not in reason
+    assert "t0ken" not in reason
 
 
 def test_what_is_missing_is_named_with_its_packages() -> None:
