@@ -16,6 +16,9 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 MAIN: Final = "docker-compose.yml"
 BETANET: Final = "docker-compose.betanet.yml"
 
+OURS: Final = {"fog-compute": "docker/fog.Dockerfile", "fog-betanet": "docker/betanet.Dockerfile"}
+"""Our images, and what each is built from."""
+
 SECRETS: Final = {"POSTGRES_PASSWORD": "a1b2c3", "GRAFANA_ADMIN_PASSWORD": "d4e5f6"}
 """Passwords that are set, for what is not about passwords."""
 

@@ -14,9 +14,8 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from tests.compose.merged import BETANET, MAIN, ROOT, SECRETS, compose, merged
+from tests.compose.merged import BETANET, MAIN, OURS, ROOT, SECRETS, compose, merged
 
-OURS: Final = {"fog-compute": "docker/fog.Dockerfile", "fog-betanet": "docker/betanet.Dockerfile"}
 PROMETHEUS: Final = ROOT / "monitoring" / "prometheus"
 MOST_MEMORY: Final = 4 * 1024**3
 MOST_CPUS: Final = 1  # a limit above what a machine has is refused by the engine
@@ -361,48 +360,3 @@ def test_alertmanager_starts_with_and_without_a_webhook(
     config = yaml.safe_load((tmp_path / "alertmanager.yml").read_text())
     told = [one["url"] for to in config["receivers"] for one in to.get("webhook_configs", ())]
     assert told == [webhook] * bool(webhook)
-
-
-def test_scripts_of_the_images_can_be_run_and_are_in_them() -> None:
-    for name, dockerfile in (
-        ("fog-worker", "fog"),
-        ("betanet-node", "betanet"),
-        ("betanet-authority", "betanet"),
-    ):
-        assert os.access(ROOT / "docker" / name, os.X_OK), name
-        assert f"docker/{name}" in (ROOT / f"docker/{dockerfile}.Dockerfile").read_text()
-
-
-@pytest.mark.parametrize("name", sorted(OURS.values()))
-def test_dockerfiles_need_no_buildkit_and_end_as_nobody_special(name: str) -> None:
-    lines = (ROOT / name).read_text().splitlines()
-
-    assert not [line for line in lines if "--mount" in line or "<<" in line or "syntax=" in line]
-    assert [line for line in lines if line.startswith("USER ")] == ["USER 10001:10001"]
-    bases = {line.split()[1] for line in lines if line.startswith("FROM ")}
-    assert all(re.fullmatch(r"[a-z]+:([\d.]+-slim-bookworm|bookworm-slim)", base) for base in bases)
-
-
-def test_both_dockerfiles_begin_alike_so_that_an_engine_compiles_once() -> None:
-    def beginning(name: str) -> list[str]:
-        lines = (ROOT / name).read_text().splitlines()
-        first = next(number for number, line in enumerate(lines) if line.startswith("FROM "))
-        last = next(number for number, line in enumerate(lines) if "install -D" in line)
-        return lines[first : last + 1]
-
-    assert beginning("docker/fog.Dockerfile") == beginning("docker/betanet.Dockerfile")
-
-
-def test_whatever_the_dockerfiles_copy_reaches_the_engine() -> None:
-    kept = {
-        line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line[:1] == "!"
-    }
-    copied = {
-        word.split("/")[0]
-        for name in OURS.values()
-        for line in (ROOT / name).read_text().splitlines()
-        if line.startswith("COPY ") and "--from=" not in line
-        for word in line.split()[1:-1]
-    }
-
-    assert copied == kept
