@@ -69,8 +69,9 @@ def health(
     """Say whether the backend is well, or what listens elsewhere: a worker, or the panel.
 
     The exit code is 0 where it is, 1 where it is not or does not answer within five seconds, and 3
-    where no fog runs. No key is needed and none is sent with `--url` or `--port`; the backend of
-    this home, or that of `FOG_URL`, is shown one, so that it tells its reasons.
+    where no fog runs or nothing listens. No key is needed and none is sent with `--url` or
+    `--port`; the backend of this home, or that of `FOG_URL`, is shown one, so that it tells its
+    reasons.
 
     For example: `fog health --ready`
     """
