@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use betanet_sphinx::PacketError;
 
+use crate::link::FRAME_LEN;
 use crate::metrics::{Bounds, Count, Figures, Grain, Level, MetricKind, Page, Times};
 
 /// Why a packet is dropped or a peer refused, beside the reasons of [`PacketError`].
@@ -194,8 +195,14 @@ impl Metrics {
         let dropped = self.dropped.iter().map(|(reason, count)| (*reason, number(count)));
         let help = "Packets dropped and peers refused, by reason";
         page.each(MetricKind::Counter, "betanet_packets_dropped_total", help, "reason", dropped);
-        let bytes = [("in", number(&self.bytes_in)), ("out", number(&self.bytes_out))];
+        let bytes = [("in", self.frames(&self.bytes_in)), ("out", self.frames(&self.bytes_out))];
         page.each(MetricKind::Counter, "betanet_link_bytes_total", "Bytes on links, as frames", "direction", bytes);
+    }
+
+    /// Bytes of whole frames: each is a packet's, so they step with their number.
+    fn frames(&self, bytes: &Count) -> u64 {
+        let frame = u64::try_from(FRAME_LEN).unwrap_or(u64::MAX);
+        self.grain.number(bytes.get() / frame).saturating_mul(frame)
     }
 
     fn write_levels(&self, page: &mut Page) {

@@ -24,6 +24,26 @@ fn coarse_counters_step_in_thousands_and_hold_for_a_minute() {
     assert!(text.contains("betanet_packets_processed_total 6000\n"), "{text}");
 }
 
+/// INV-LINK-09
+#[test]
+fn bytes_on_links_step_with_the_number_of_frames() {
+    let frame = u64::try_from(FRAME_LEN).unwrap();
+    let metrics = Metrics::new(false);
+    let before = blank(&metrics);
+    for _ in 0..999 {
+        metrics.bytes_in.add(frame);
+        metrics.bytes_out.add(frame);
+        assert_eq!(before, blank(&metrics));
+    }
+    metrics.bytes_in.add(frame);
+    let text = blank(&metrics);
+    assert!(text.contains(&format!("betanet_link_bytes_total{{direction=\"in\"}} {}\n", 1000 * frame)), "{text}");
+    assert!(text.contains("betanet_link_bytes_total{direction=\"out\"} 0\n"), "{text}");
+    let exact = Metrics::new(true);
+    exact.bytes_in.add(7 * frame);
+    assert!(blank(&exact).contains(&format!("betanet_link_bytes_total{{direction=\"in\"}} {}\n", 7 * frame)));
+}
+
 /// INV-LINK-15
 #[test]
 fn a_dropped_packet_does_not_change_the_page() {
