@@ -114,6 +114,8 @@ class Gathering:
         metrics.consensus_valid_until.set(0 if listed is None else listed.valid_until_ms / 1000)
         view = self._services.net_status
         metrics.edges.set(0 if view is None else view.edges_attached)
+        for level in PrivacyLevel:
+            metrics.paths.labels(level.value).set(view is not None and view.carries(level))
         if view is not None:
             metrics.epoch.set(view.epoch)
             for kind, count in view.nodes.items():

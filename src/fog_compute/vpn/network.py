@@ -44,6 +44,10 @@ class NetworkStatus:
     excluded: Mapping[str, betanet.ExcludedNode] = field(default_factory=dict)
     shortages: Mapping[int, betanet.PathShortage] = field(default_factory=dict)
 
+    def carries(self, level: PrivacyLevel) -> bool:
+        """Whether there is a way for messages of a level: an edge, and nodes for its path."""
+        return self.edges_attached > 0 and level.hops not in self.shortages
+
     @property
     def node_count(self) -> int:
         """All nodes of all roles."""

@@ -80,6 +80,7 @@ EVERY: Final = (
     Told("DirectoryStale", "warning", "the authority is frozen", {"instance": "tight-middle"}),
     Told("DirectoryStale", "critical", "the authority is frozen", {"instance": "tight-middle"}),
     Told("DirectoryStale", "critical", "the authority is frozen", {"instance": "second"}),
+    Told("NoPath", "critical", "the authority is frozen", {"instance": "second"}),
     Told(
         "BackendPartDown",
         "critical",

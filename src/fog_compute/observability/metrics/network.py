@@ -13,7 +13,7 @@ __all__ = ["CircuitMetrics", "NetworkMetrics"]
 class NetworkMetrics:
     """The network as this machine's clients see it, and whether it carries their messages."""
 
-    __slots__ = ("consensus_valid_until", "edges", "epoch", "messages", "nodes", "packets")
+    __slots__ = ("consensus_valid_until", "edges", "epoch", "messages", "nodes", "packets", "paths")
 
     def __init__(self, registry: Registry) -> None:
         self.nodes: Final = registry.gauge(
@@ -26,6 +26,11 @@ class NetworkMetrics:
         )
         self.edges: Final = registry.gauge(
             "fog_net_edges", "Edges that the client of the level private is linked to now."
+        )
+        self.paths: Final = registry.gauge(
+            "fog_net_paths",
+            "1 where there is a path of that level into the network now, else 0.",
+            privacy=PrivacyLevel,
         )
         self.consensus_valid_until: Final = registry.gauge(
             "fog_net_consensus_valid_until_timestamp_seconds",

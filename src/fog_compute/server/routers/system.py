@@ -86,7 +86,8 @@ async def get_health(request: Request, services: Services, response: Response) -
 async def get_readiness(services: Services, response: Response) -> ReadyOut:
     """Say whether a task would be taken now: 200, or 503 and why not.
 
-    A network that is away is no reason: tasks are taken, and wait for it.
+    A network that is away is no reason: tasks are taken, and wait for it. One that has no path for
+    any level is, as then they are refused.
     """
     reasons = await _in_the_way(services)
     if reasons:
@@ -122,6 +123,10 @@ async def _in_the_way(services: ServiceManager) -> list[str]:
     if services.stopping:
         return ["the backend is stopping"]
     found = _not_running(services, TAKE_TASKS)
+    view = services.net_status
+    short = {} if view is None else view.shortages
+    if all(level.hops in short for level in PrivacyLevel):
+        found.append(f"no level has a path: {short[PrivacyLevel.PUBLIC.hops].text}")
     if not found:
         try:
             await services.get_service("store").touch()

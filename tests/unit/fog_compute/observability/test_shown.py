@@ -49,6 +49,7 @@ SHOWN: dict[str, dict[str, tuple[str, ...]]] = {
             "fog_net_edges",
             "fog_net_epoch",
             "fog_net_nodes",
+            "fog_net_paths",
             "fog_task_oldest_queued_seconds",
             "fog_tasks",
         ),

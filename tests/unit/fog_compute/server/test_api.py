@@ -29,7 +29,7 @@ from fog_compute.tasks import TaskResult, TaskSpec
 from fog_compute.vpn.network import ClientHealth, NetworkStatus
 from fog_compute.vpn.onion import OnionCircuitService
 from tests.unit.fog_compute.modules import COMMAND
-from tests.unit.fog_compute.server.conftest import DEADLINE_S, Api, Backbone
+from tests.unit.fog_compute.server.conftest import DEADLINE_S, Api, Backbone, running_api
 
 pytestmark = pytest.mark.asyncio
 
@@ -119,6 +119,24 @@ async def test_what_no_listed_worker_offers_is_said_at_once_and_waited_for(api: 
     )
     assert "no listed worker runs tasks of kind python at private" in str(other["warning"])
     assert task["state"] == "queued"
+
+
+async def test_network_without_any_path_takes_no_task(settings: Settings) -> None:
+    """INV-API-44."""
+    backbone = Backbone()
+    short = {level.hops: betanet.PathShortage(level.hops, 9, 0, "x") for level in PrivacyLevel}
+    spared = short.pop(PrivacyLevel.SECRET.hops)
+    backbone.view = replace(backbone.view, shortages=short)
+    async with running_api(settings, backbone) as api:
+        assert (await api.http.get("/ready")).status_code == 200
+        backbone.view = replace(backbone.view, shortages={**short, spared.hops: spared})
+
+        async def refuses() -> bool:
+            return (await api.http.get("/ready")).status_code == 503
+
+        await api.until(refuses)
+        answer = await api.http.get("/ready")
+        assert answer.json()["reasons"] == ["no level has a path: x"]
 
 
 async def test_level_without_a_path_is_refused_with_what_is_missing(api: Api) -> None:

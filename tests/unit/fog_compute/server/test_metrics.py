@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
+import betanet
 from fog_compute.config import Settings
 from fog_compute.coordinator import conversations, open_work
 from fog_compute.coordinator.placement import WorkerState
@@ -67,6 +68,7 @@ async def test_gauges_are_what_is_so_now(settings: Settings) -> None:
             assert told[f'fog_net_nodes{{kind="{kind}"}}'] == count
         assert told["fog_net_edges"] == 1
         assert told["fog_net_epoch"] == 23
+        assert {told[f'fog_net_paths{{privacy="{level}"}}'] for level in PrivacyLevel} == {1}
         assert told["fog_net_consensus_valid_until_timestamp_seconds"] == 3.5
         assert told["fog_tls_certificate_not_after_timestamp_seconds"] == 0
         assert told["fog_event_listeners"] == 0
@@ -84,6 +86,16 @@ async def test_gauges_are_what_is_so_now(settings: Settings) -> None:
         assert told['fog_tasks{state="queued"}'] == 1
         assert told["fog_event_listeners"] == 1
         await feed.aclose()
+
+
+async def test_level_without_a_path_is_told_apart(settings: Settings) -> None:
+    backbone = Backbone()
+    backbone.view = replace(backbone.view, shortages={7: betanet.PathShortage(7, 7, 4, "nodes")})
+    async with running_api(settings, backbone) as api:
+        told = await scraped(api)
+
+        assert told['fog_net_paths{privacy="secret"}'] == 0
+        assert told['fog_net_paths{privacy="confidential"}'] == 1
 
 
 async def test_circuits_and_packets_of_each_level_are_told(api: Api) -> None:
