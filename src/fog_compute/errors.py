@@ -141,6 +141,11 @@ class ChannelTimeout(ChannelError):
 class ChannelUnanswered(ChannelTimeout):
     """No answer came in time to a message that has arrived: with its recipient, or at an edge."""
 
+    @property
+    def problem(self) -> str:
+        """To who asked, it is the same."""
+        return f"{PROBLEM}channel-timeout"
+
 
 class HomeUnusable(FogError):
     """A file of a home folder cannot be read or locked; the text names it and the reason."""

@@ -202,6 +202,7 @@ def test_commands_of_fog_bear_broken_streams(
         "run of a silent module": lambda _: [FOG, "run", silent],
         "run without waiting": lambda _: [FOG, "run", silent, "--detach", "--json"],
         "task without a word": lambda _: [FOG, "task"],
+        "health": lambda _: [FOG, "health"],
         "task ls": lambda _: [FOG, "task", "ls"],
         "task show": lambda _: [FOG, "task", "show", task_id],
         "task show --wait": lambda _: [FOG, "task", "show", task_id, "--wait"],

@@ -153,7 +153,7 @@ def test_process_of_another_container_is_never_signalled(tmp_path: Path) -> None
 def run_without_rights(home: Path, command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", WITHOUT_RIGHTS, command],
-        env={**os.environ, "FOG_HOME": str(home)},
+        env={**os.environ, "FOG_HOME": str(home), "FOG_PORT": "0"},
         capture_output=True,
         check=False,
         text=True,

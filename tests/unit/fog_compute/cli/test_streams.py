@@ -162,7 +162,7 @@ def test_logging_to_a_full_disk_costs_lines_and_not_the_program() -> None:
         "from fog_compute.descriptors import run_program\n"
         "from fog_compute.observability import configure_logging, get_logger\n"
         "def main():\n"
-        "    configure_logging()\n"
+        "    configure_logging(service='fog-worker', node='x')\n"
         "    for _ in range(1000):\n"
         "        get_logger('x').warning('disk.full', text='x' * 100)\n"
         "    return 5\n"

@@ -42,7 +42,7 @@ async def test_a_task_that_fails_says_so_and_one_that_ends_or_is_stopped_does_no
         await asyncio.wait(tasks)
 
     assert told == [error]
-    assert [(one["task"], one["error"]) for one in logs] == [
+    assert [(one["work"], one["error"]) for one in logs] == [
         ("one", "LookupError"),
         ("two", "LookupError"),
     ]
