@@ -142,9 +142,10 @@ class Supervisor:
     async def _await_ready(self, children: Sequence[Child]) -> None:
         for child in children:
             await child.ready.wait()
-            self._report(
-                "started", {"name": child.name, "pid": child.pid, "seconds": self._seconds()}
-            )
+            if not child.over.is_set():
+                self._report(
+                    "started", {"name": child.name, "pid": child.pid, "seconds": self._seconds()}
+                )
         self._write_state()
 
     def _net(self) -> Child:

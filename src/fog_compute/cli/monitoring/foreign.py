@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from fog_compute import spawn
 from fog_compute.cli.children import Child, Event
+from fog_compute.cli.common import CommandError
 
 __all__ = ["ForeignChild"]
 
@@ -47,6 +48,15 @@ class ForeignChild(Child):
 
         super().__init__(name, bound, log, environment, on_event)
         self._ready_page: Final = ready_page
+
+    async def keep(self) -> None:
+        """Keep it running; one that cannot run at all is told of and left out: it only watches."""
+        try:
+            await super().keep()
+        except CommandError as error:
+            self.ready.set()  # nobody waits for it any more
+            reason = f"{error.message}; the fog runs without it until it is started anew"
+            self._on_event(self, {"event": "trouble", "reason": reason})
 
     async def _listen(self, process: asyncio.subprocess.Process) -> None:
         looking = asyncio.create_task(self._look(), name=f"{self.name}-ready")
