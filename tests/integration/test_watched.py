@@ -48,9 +48,10 @@ def ask(fog: RunningFog, what: str) -> Any:
 
 
 def unwell(fog: RunningFog) -> list[tuple[str, str]]:
-    """Which targets are not up, and why; a single one while there is no Prometheus."""
+    """Which targets are not up, and why; one while Prometheus is away or knows none."""
     found = ask(fog, "targets?state=active")
-    targets = [{"health": "away"}] if found is None else found["activeTargets"]
+    targets = [] if found is None else found["activeTargets"]
+    targets = targets or [{"health": "away"}]
     return [
         (str(one.get("scrapeUrl")), str(one.get("lastError")))
         for one in targets
