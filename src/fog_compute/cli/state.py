@@ -26,7 +26,8 @@ class Restart(TypedDict):
 class FogState(TypedDict):
     """The processes of a fog.
 
-    ``troubles`` says by name why a worker can run no task now; ``restarts`` what ended by itself;
+    ``troubles`` says by name why a worker can run no task now, or what only watches does not;
+    ``restarts`` what ended by itself;
     ``database_given`` whether a setting names the database, which is in the home folder otherwise;
     ``monitoring`` where Prometheus and Alertmanager answer, if they were asked for.
     """
@@ -57,6 +58,9 @@ def read_fog_state(layout: HomeLayout) -> FogState | None:
 
 
 def troubles_of(state: FogState | None) -> list[str]:
-    """Say of each worker of this fog that can run no task now why it cannot."""
+    """Say why each part of this fog that does not do its work does not."""
     troubles = {} if state is None else state["troubles"]
-    return [f"{name} can run no task: {reason}" for name, reason in troubles.items()]
+    return [
+        f"{name} can run no task: {reason}" if name.startswith("worker-") else reason
+        for name, reason in troubles.items()
+    ]
