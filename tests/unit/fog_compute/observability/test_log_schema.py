@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import structlog
 
 from fog_compute.observability import configure_logging, get_logger
 from fog_compute.observability.logs import LINKING_FIELDS
@@ -102,17 +101,7 @@ def test_both_languages_drop_the_same_fields() -> None:
     assert frozenset(re.findall(r'"(\w+)"', listed[1])) == LINKING_FIELDS
 
 
-@pytest.fixture
-def _restored() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
-
-
-@pytest.mark.usefixtures("_restored")
+@pytest.mark.usefixtures("restored_logging")
 def test_schema_takes_what_is_written_and_refuses_what_is_not() -> None:
     """INV-LOG-01."""
     out = io.StringIO()

@@ -6,26 +6,16 @@ import io
 import itertools
 import json
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import structlog
 
 from fog_compute.observability import configure_logging, get_logger
 from fog_compute.observability.logs import LINKING_FIELDS
 
+pytestmark = pytest.mark.usefixtures("restored_logging")
+
 ROOT = Path(__file__).parents[4]
-
-
-@pytest.fixture(autouse=True)
-def _restored() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
 
 
 def configure(out: io.StringIO, *, json: bool = True, level: str = "info") -> None:
