@@ -7,7 +7,6 @@ import asyncio
 import json
 import logging
 import os
-import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -19,13 +18,11 @@ from fog_compute.clock import SystemClock
 from fog_compute.config import Settings, load_settings
 from fog_compute.descriptors import why
 from fog_compute.errors import EXHAUSTED, ConfigError, FogError, StoreUnusable, is_exhaustion
-from fog_compute.hosts import bind, url_of
+from fog_compute.hosts import url_of
 from fog_compute.lifetime import (
     EXIT_UNUSABLE,
     announce,
-    end_on_hangup,
     keep_files_private,
-    port_problem,
     raise_descriptor_limit,
 )
 from fog_compute.locking import try_lock
@@ -33,6 +30,7 @@ from fog_compute.observability import configure_logging, get_logger
 from fog_compute.p2p.mobile.web_links import LONGEST_MESSAGE
 from fog_compute.server.app import create_app
 from fog_compute.server.auth import load_or_make_token
+from fog_compute.server.binding import end_as_asked, listen_at
 from fog_compute.server.listener import BoundedServer, places_for
 from fog_compute.server.renewal import Renewal
 from fog_compute.server.services import ServiceManager
@@ -43,7 +41,6 @@ __all__ = ["main", "names_of"]
 _log = get_logger("fog_compute.server")
 
 GRACE_S: Final = 2
-BACKLOG: Final = 128
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -62,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
         load_or_make_token(settings.layout.token_file)  # an unusable one ends it here
         tls = _tls(settings)
-        listener = _listen(settings)
+        listener = listen_at(settings.host, settings.port)
     except ConfigError as error:
         announce("error", message=str(error))
         return EXIT_UNUSABLE
@@ -132,10 +129,7 @@ async def _serve(settings: Settings, listener: socket.socket, tls: Tls | None) -
     )
     # Until the services are up, uvicorn would print their one clear line as a traceback.
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL + 1)
-    # uvicorn raises the signal again that ended it; this end was asked for and is no failure.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
-    end_on_hangup()
+    end_as_asked()
     try:
         await server.serve(sockets=[listener])
     except SystemExit:
@@ -177,19 +171,6 @@ def _renewal(settings: Settings, tls: Tls | None, renewed: Callable[[Tls], None]
     if tls is None or settings.tls_cert is None or settings.tls_key is None:
         return None
     return Renewal(settings.tls_cert, settings.tls_key, tls, SystemClock(), renewed)
-
-
-def _listen(settings: Settings) -> socket.socket:
-    try:
-        listener = bind(settings.host, settings.port)
-        try:
-            listener.listen(BACKLOG)
-        except OSError:
-            listener.close()
-            raise
-    except OSError as error:
-        raise ConfigError(port_problem(settings.host, settings.port, error)) from error
-    return listener
 
 
 def _write_state(settings: Settings, url: str, tls: Tls | None) -> int:

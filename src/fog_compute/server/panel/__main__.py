@@ -11,7 +11,6 @@ import argparse
 import asyncio
 import logging
 import os
-import signal
 import socket
 from typing import Final
 
@@ -19,18 +18,17 @@ import uvicorn
 
 from fog_compute.descriptors import run_program
 from fog_compute.errors import ConfigError
-from fog_compute.hosts import LOCALHOST, bind, read_host, to_bind, url_of
+from fog_compute.hosts import LOCALHOST, read_host, to_bind, url_of
 from fog_compute.lifetime import (
     EXIT_UNUSABLE,
     announce,
     die_with_parent,
-    end_on_hangup,
     keep_files_private,
-    port_problem,
     raise_descriptor_limit,
 )
 from fog_compute.observability import configure_logging, get_logger
 from fog_compute.observability.metrics import PanelMetrics
+from fog_compute.server.binding import end_as_asked, listen_at
 from fog_compute.server.listener import BoundedServer, places_for
 from fog_compute.server.panel.app import panel_app
 from fog_compute.server.panel.files import STATIC, StaticFile, load
@@ -39,7 +37,6 @@ PORT: Final = 3000
 MOST_PORT: Final = 65535
 PLACES: Final = 256
 GRACE_S: Final = 2
-BACKLOG: Final = 128
 
 _log = get_logger("fog_compute.panel")
 
@@ -56,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         host = to_bind(read_host(options.host))
         files = load(STATIC)
-        listener = _listen(host, options.port)
+        listener = listen_at(host, options.port)
     except ConfigError as error:
         announce("error", message=str(error))
         return EXIT_UNUSABLE
@@ -82,27 +79,11 @@ async def _serve(files: dict[str, StaticFile], host: str, listener: socket.socke
     )
     # Its warnings are about what strangers send, a line for each.
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
-    # uvicorn raises the signal again that ended it; this end was asked for and is no failure.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
-    end_on_hangup()
+    end_as_asked()
     url = url_of(*listener.getsockname()[:2])
     _log.info("panel.started")
     announce("ready", url=url, pid=os.getpid())
     await server.serve(sockets=[listener])
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        listener = bind(host, port)
-        try:
-            listener.listen(BACKLOG)
-        except OSError:
-            listener.close()
-            raise
-    except OSError as error:
-        raise ConfigError(port_problem(host, port, error)) from error
-    return listener
 
 
 def _parser() -> argparse.ArgumentParser:

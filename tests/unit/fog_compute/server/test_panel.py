@@ -20,7 +20,8 @@ import pytest
 
 from fog_compute.errors import ConfigError
 from fog_compute.observability.metrics import PanelMetrics
-from fog_compute.server.panel.__main__ import _listen, _parser
+from fog_compute.server.binding import listen_at
+from fog_compute.server.panel.__main__ import _parser
 from fog_compute.server.panel.app import panel_app
 from fog_compute.server.panel.files import STATIC, load
 
@@ -252,4 +253,4 @@ def test_port_that_is_taken_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(ConfigError, match=f"port {port} on 127.0.0.1 is taken"):
-            _listen("127.0.0.1", port)
+            listen_at("127.0.0.1", port)
