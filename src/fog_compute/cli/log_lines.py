@@ -37,7 +37,7 @@ FIRST_BYTES: Final = 256 * 1024
 LINE_LENGTH: Final = 40_000
 """Characters of one line: a traceback has 20,000, each of which JSON may escape."""
 
-_RANKS: Final = {"TRACE": 0, "DEBUG": 0, "INFO": 1, "WARN": 2, "WARNING": 2, "ERROR": 3}
+_RANKS: Final = {"TRACE": 0, "DEBUG": 0, "INFO": 1, "WARN": 2, "ERROR": 3}
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,13 +137,11 @@ def _last_of(part: str, path: Path, wanted: Wanted, most: int) -> deque[Line]:
     for limit in (FIRST_BYTES, LOG_BYTES * 2):
         found.clear()
         data, whole = _tail(path, limit)
-        found.extend(_wanted_in(part, data, wanted))
+        found.extend(filter(wanted.has, _lines_in(part, data)))
         if whole or len(found) == most:
             return found
-    before: deque[Line] = deque(maxlen=most)
-    before.extend(_wanted_in(part, _tail(path.with_suffix(".log.1"), LOG_BYTES * 2)[0], wanted))
-    before.extend(found)
-    return before
+    older, _ = _tail(path.with_suffix(".log.1"), LOG_BYTES * 2)
+    return deque((*filter(wanted.has, _lines_in(part, older)), *found), maxlen=most)
 
 
 def _tail(path: Path, limit: int) -> tuple[bytes, bool]:
@@ -158,14 +156,13 @@ def _tail(path: Path, limit: int) -> tuple[bytes, bool]:
     return data.partition(b"\n")[2], False
 
 
-def _wanted_in(part: str, data: bytes, wanted: Wanted) -> Iterator[Line]:
-    before = ""
+def _lines_in(part: str, data: bytes, before: str = "") -> Iterator[Line]:
+    """All lines of a piece of a log; ``before`` is the time of the one in front of it."""
     for each in data.splitlines():
         if each.strip():
             line = parse(part, each, before)
             before = line.at
-            if wanted.has(line):
-                yield line
+            yield line
 
 
 class Place(NamedTuple):
@@ -259,12 +256,10 @@ class Follower:
         return data if end == 0 and len(data) >= LINE_LENGTH else data[:end]
 
     def _lines(self, part: str, data: bytes) -> Iterator[Line]:
-        for each in data.splitlines():
-            if each.strip():
-                line = parse(part, each, self._before.get(part, ""))
-                self._before[part] = line.at
-                if self._wanted.has(line):
-                    yield line
+        for line in _lines_in(part, data, self._before.get(part, "")):
+            self._before[part] = line.at
+            if self._wanted.has(line):
+                yield line
 
 
 def _cut(path: Path) -> int:

@@ -32,7 +32,7 @@ POLL_S: Final = 0.25
 MOST: Final = 100_000
 DEFAULT_LINES: Final = 100
 
-_COLORS: Final = {"WARN": "\x1b[33m", "WARNING": "\x1b[33m", "ERROR": "\x1b[31m"}
+_COLORS: Final = {"WARN": "\x1b[33m", "ERROR": "\x1b[31m"}
 _PLAIN: Final = "\x1b[0m"
 
 

@@ -51,7 +51,7 @@ _REFUSALS: Final = frozenset(
 )
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_SEVERITIES: Final = {"TRACE": 1, "DEBUG": 5, "INFO": 9, "WARN": 13, "WARNING": 13, "ERROR": 17}
+_SEVERITIES: Final = {"TRACE": 1, "DEBUG": 5, "INFO": 9, "WARN": 13, "ERROR": 17}
 # What is told as a member of the record, or of its resource, and not as an attribute.
 _TOLD: Final = ("timestamp", "level", "target", "message", "service", "node")
 

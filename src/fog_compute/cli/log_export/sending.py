@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -77,7 +77,7 @@ async def _taken(send: Send, lines: list[Line], refusals: list[Line]) -> bool:
     at_once = AT_ONCE
     while lines:
         piece = lines[:at_once]
-        sent = await in_thread(_send, send, piece)
+        sent = await in_thread(send, piece)
         if sent is Sent.AWAY:
             return False
         if sent is Sent.REFUSED and len(piece) > 1:
@@ -88,10 +88,6 @@ async def _taken(send: Send, lines: list[Line], refusals: list[Line]) -> bool:
         del lines[:at_once]
         at_once = min(2 * at_once, AT_ONCE)
     return True
-
-
-def _send(send: Send, lines: Sequence[Line]) -> Sent:
-    return send(lines)
 
 
 async def _pause(seconds: float, clock: Clock, stop: asyncio.Event) -> None:
